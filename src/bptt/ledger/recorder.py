@@ -1,0 +1,178 @@
+"""Takes in uses while an engine walks back, keeps of them what was asked for, and hands out the ledger."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bptt.errors import InputError, unknown
+from bptt.ledger import reductions as of
+from bptt.ledger.files import SCHEMA
+from bptt.ledger.ledger import Ledger
+from bptt.ledger.norms import norms, pythagoras, residual, sequence_norms
+from bptt.typing import Array, Params
+from bptt.uses import Columns, Use, Uses, with_factors
+from bptt.version import VERSION
+
+KEEP = ("factors", "norms", "full")
+FULL_LIMIT = 4 << 30  # bytes of a "full" ledger: δ for every pair of loss and step
+
+
+class Recorder:
+    """One recording.
+
+    Args:
+        shapes: name → shape of every parameter, in the order of the network.
+        T: steps.  B: sequences.  dtype: of the adjoints.
+        keep: "factors", "norms" or "full".
+        map: whether ‖C[k, t]‖ is wanted; "full" implies it.
+
+    Raises:
+        UnknownName: `keep` is none of the three.
+        InputError: a "full" ledger would take more than 4 GiB.
+    """
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], T: int, B: int, dtype: Any, keep: str, map: bool):
+        if keep not in KEEP:
+            raise unknown("keep", keep, KEEP)
+        self.shapes, self.T, self.B, self.dtype, self.keep = shapes, T, B, np.dtype(dtype), keep
+        self.wants_losses = map or keep == "full"
+        if keep == "full":
+            size = T * T * B * delta_width(shapes) * self.dtype.itemsize
+            if size > FULL_LIMIT:
+                do = "Use keep='factors' with map=True, fewer steps, or fewer sequences."
+                raise InputError("keep='full'", got=f"{size / 2**30:.1f} GiB", expected="at most 4 GiB", do=do)
+        self.kept: dict[str, list[Use]] = {}
+        self.norms = {name: np.zeros(T, self.dtype) for name in shapes} if keep == "norms" else {}
+        self.sequence_norms = {name: np.zeros((T, B), self.dtype) for name in shapes} if keep == "norms" else {}
+        self.by_steps: Params = {}
+        self.maps = {name: np.zeros((T, T), self.dtype) for name in shapes} if self.wants_losses else {}
+        self.loss_uses: dict[str, list[Use]] = {}
+        self.states: dict[str, Array] = {}
+        self.state_sums: dict[tuple[str, int], list[Array]] = {}
+        self.state_parts: dict[str, tuple[Array, ...]] = {}
+
+    def add(self, start: int, uses: Uses) -> None:
+        """Uses of a stretch of steps, z (n, B, M) and δ (n, B, N), the first at `start` (from 0)."""
+        for name, use in uses.items():
+            shape = self.shapes[name]
+            if self.keep == "norms":
+                n = of.first(use).delta.shape[0]
+                self.norms[name][start : start + n] = norms(use, shape)
+                self.sequence_norms[name][start : start + n] = sequence_norms(use)
+                self.by_steps[name] = self.by_steps.get(name, 0) + of.total_by_steps(use, shape)
+            else:
+                self.kept.setdefault(name, []).insert(0, use)  # stretches come from the last to the first
+
+    def state(self, prefix: str, step: int, ds: Any) -> None:
+        """∂J/∂s after `step` steps of a scan; parts (B, S)."""
+        if prefix not in self.states:
+            self.states[prefix] = np.zeros((self.T + 1, self.B), self.dtype)
+            if self.keep != "norms":
+                self.state_parts[prefix] = tuple(np.zeros((self.T + 1, *part.shape), self.dtype) for part in ds)
+        self.states[prefix][step] = pythagoras(np.concatenate(ds, axis=-1))
+        if self.keep != "norms":
+            for kept, part in zip(self.state_parts[prefix], ds, strict=True):
+                kept[step] = part
+
+    def add_state(self, prefix: str, step: int, ds: Any) -> None:
+        """∂J/∂s after `step` steps of a scan, for some of the losses, parts (K, B, S); adds to what was there."""
+        rows = [part.sum(0) for part in ds]
+        key = (prefix, step)
+        known = self.state_sums.get(key)
+        self.state_sums[key] = rows if known is None else [a + b for a, b in zip(known, rows, strict=True)]
+
+    def losses_visitor(self, stack: Any) -> Callable[..., None]:
+        """What an engine calls at each step (scan, t, ds, uses, first) with δ (K, B, N) of losses first…first + K − 1.
+
+        stack: takes in the same calls where full factors are wanted.
+        """
+
+        def visit(scan: Any, t: int, ds: Any, uses: Uses, first: int) -> None:
+            if self.keep == "full":
+                stack.visit(scan, t, ds, uses, first)
+            for name, use in uses.items():
+                full = scan.prefix + name
+                column = norms(_one_step(use), self.shapes[full])[:, 0]
+                self.maps[full][first : first + len(column), t] = column
+
+        return visit
+
+    def add_losses(self, start: int, uses: Uses, own: Uses) -> None:
+        """After a stretch: the uses of every loss, δ (K, n, B, N), and `own`, which only their own step's loss sees."""
+        for name, use in own.items():
+            n = of.first(use).delta.shape[0]
+            steps = np.arange(start, start + n)
+            self.maps[name][steps, steps] = norms(use, self.shapes[name])
+        if self.keep == "full":
+            known: dict[int, Array] = {}
+            spread = {name: _spread(use, self.T, start, known) for name, use in own.items()}
+            for name, use in (uses | spread).items():
+                self.loss_uses.setdefault(name, []).insert(0, use)
+
+    def ledger(
+        self, losses: Array, gradients: Params, meta: dict[str, Any], gates: tuple[str, ...], reverse: dict[str, bool]
+    ) -> Ledger:
+        """The finished ledger, held against the gradient that the engine added up by itself."""
+        for (prefix, step), rows in self.state_sums.items():
+            self.state(prefix, step, rows)
+        meta = meta | {
+            "version": VERSION,
+            "schema": SCHEMA,
+            "keep": self.keep,
+            "dtype": str(self.dtype),
+            "T": self.T,
+            "B": self.B,
+        }
+        joined: dict[tuple[int, ...], Array] = {}
+        uses = {name: _along_time(self.kept[name], joined) for name in self.shapes if name in self.kept}
+        loss_uses = {name: _along_time(self.loss_uses[name], joined) for name in self.shapes if name in self.loss_uses}
+        residuals = {name: residual(found, gradients[name]) for name, found in self.by_steps.items()}
+        states = {prefix: self.states[prefix] for prefix in reverse}
+        state_parts = {prefix: self.state_parts[prefix] for prefix in reverse if prefix in self.state_parts}
+        return Ledger(
+            meta, losses, gradients, gates, reverse, states, state_parts, uses, loss_uses, self.maps,
+            self.norms, self.sequence_norms, residuals,
+        )  # fmt: skip
+
+
+def delta_width(shapes: dict[str, tuple[int, ...]]) -> int:
+    """Numbers of δ per step and sequence: parameters of one layer with the same width share theirs."""
+    return sum(width for _, width in {(name.rpartition(".")[0], shape[-1]) for name, shape in shapes.items()})
+
+
+def _one_step(use: Use) -> Use:
+    """A use of one step, z (B, M) and δ (K, B, N), with an axis T = 1."""
+    return with_factors(use, lambda z: z[None], lambda d: d[..., None, :, :])
+
+
+def _spread(use: Use, T: int, start: int, known: dict[int, Array]) -> Use:
+    """A readout's use, which only its own step's loss sees: δ (n, B, N) as δ (K, n, B, N); W and b share it."""
+
+    def by_loss(own: Array) -> Array:
+        if id(own) not in known:
+            n = len(own)
+            known[id(own)] = delta = np.zeros((T, *own.shape), own.dtype)
+            delta[np.arange(start, start + n), np.arange(n)] = own
+        return known[id(own)]
+
+    return with_factors(use, delta=by_loss)
+
+
+def _along_time(parts: list[Use], joined: dict[tuple[int, ...], Array]) -> Use:
+    """Stretches of one use put together along T; arrays that parameters share are joined once, and stay shared."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(arrays: list[Array], axis: int) -> Array:
+        key = tuple(map(id, arrays))
+        if key not in joined:
+            joined[key] = np.concatenate(arrays, axis)
+        return joined[key]
+
+    flat = [part.parts if isinstance(part, Columns) else (part,) for part in parts]
+    uses: list[Any] = []
+    for blocks in zip(*flat, strict=True):
+        z = [block.z for block in blocks if block.z is not None]
+        uses.append(type(blocks[0])(join(z, 0) if z else None, join([block.delta for block in blocks], -3)))
+    return Columns(tuple(uses)) if isinstance(parts[0], Columns) else uses[0]
