@@ -1,0 +1,135 @@
+"""`bptt show`: a run or a ledger, as tables and as a picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bptt.cli.output import out, print_json
+from bptt.errors import DamagedFile, FileError
+
+if TYPE_CHECKING:
+    from bptt.ledger import Ledger
+
+
+def show(source: str, /, *, parameter: str | None = None, plot: str | None = None, json: bool = False) -> int:
+    """Show a ledger file, or a run: how its losses went, and its newest ledger.
+
+    Example: bptt show runs/text-1 --plot reach.svg
+
+    Parameters
+    ----------
+    source: str
+        A ledger file (.safetensors) or a run folder.
+    parameter: str
+        The weight whose steps and map are shown; the recurrent weight of the last layer by default.
+    plot: str
+        Also write a picture (.svg, .png or .pdf); needs the extra "plot".
+    json: bool
+        Print one JSON document instead of tables.
+    """
+    path = Path(source)
+    run = _run_info(path) if path.is_dir() else None
+    ledger = None
+    if run is None or run["ledgers"]:
+        ledger, path = find_ledger(source)
+    name = None if ledger is None else ledger.name(parameter) if parameter else _default(ledger)
+    reach: dict[str, int] = {} if ledger is None else _reach(ledger)
+    if plot and ledger is not None and name is not None:  # first: what it refuses is said before anything is printed
+        from bptt.report.figures import save_figure
+
+        save_figure(ledger, name, plot, reach.get(name))
+    if json:
+        print_json({"run": run, "ledger": None if ledger is None else _document(ledger, str(path), reach)})
+        return 0
+    screen = out()
+    from bptt.report.ledger import ledger_report, run_report
+
+    if run is not None:
+        screen.print(run_report(run))
+    if ledger is not None and name is not None:
+        screen.print(f"\n{path}", style="bold", markup=False)
+        screen.print(ledger_report(ledger, name, reach, screen.width))
+    if plot:
+        done = "no picture: this run has no ledger" if ledger is None else f"picture written to {plot}"
+        screen.print(done, markup=False)
+    return 0
+
+
+def find_ledger(source: str) -> "tuple[Ledger, Path]":
+    """The ledger of a file, or the newest one of a run folder, and its path."""
+    from bptt.ledger import Ledger
+
+    path = Path(source)
+    if path.is_dir():
+        ledgers = sorted((path / "ledgers").glob("*.safetensors"))
+        if not ledgers:
+            do = "Train with --probe-every, or name a ledger file."
+            raise FileError(f"{path}", got="a folder without ledgers", expected="a run folder", do=do)
+        path = ledgers[-1]
+    return Ledger.load(path), path
+
+
+def _default(ledger: "Ledger") -> str:
+    recurrent = [name for name in ledger.names if name.endswith("W_hh") and "reverse" not in name]
+    return (recurrent or ledger.names)[-1]
+
+
+def _reach(ledger: "Ledger") -> dict[str, int]:
+    """Horizon of each recurrent parameter: as the run's probe noted it, or from the contributions where kept."""
+    from bptt.diagnose import horizon
+
+    if "horizon" in ledger.meta:
+        noted: dict[str, int | None] = ledger.meta["horizon"]
+        return {name: steps for name, steps in noted.items() if steps is not None}
+    if not ledger.meta.get("plan", "Full()").startswith(("Full", "Checkpointed")):
+        return {}
+    return {name: horizon(ledger, name) for name in ledger.loss_uses if not name.startswith("readout.")}
+
+
+def _run_info(path: Path) -> dict[str, Any]:
+    """What `run_report` shows of a run folder: its settings, and what was seen every so many iterations."""
+    import msgspec
+
+    from bptt.train.folder import read_config
+    from bptt.train.metrics import read_metrics
+
+    settings = msgspec.to_builtins(read_config(path))
+    rows: dict[int, dict[str, Any]] = {}
+    for event in read_metrics(path):
+        if not {"kind", "iteration"} <= event.keys():
+            raise DamagedFile(f"{path / 'metrics.jsonl'}", got="a line without kind or iteration", expected="events")
+        row = rows.setdefault(event["iteration"], {"iteration": event["iteration"]})
+        if event["kind"] == "train":
+            row["train"] = event["loss"]
+        elif event["kind"] == "validation":
+            row["validation"] = event["loss"]
+        elif event["kind"] == "probe":
+            row["horizon"] = {name: steps for name, steps in event.get("horizon", {}).items() if steps is not None}
+    return {
+        "title": str(path),
+        "settings": {key: value for key, value in settings.items() if value not in (None, {}, False)},
+        "rows": [row for row in rows.values() if "validation" in row or "horizon" in row],
+        "ledgers": sorted(str(found) for found in (path / "ledgers").glob("*.safetensors")),
+    }
+
+
+def _document(ledger: "Ledger", path: str, reach: dict[str, int]) -> dict[str, Any]:
+    from bptt.ledger.export import by_position
+
+    return {
+        "path": path,
+        "meta": ledger.meta,
+        "loss": ledger.loss,
+        "losses": ledger.losses,
+        "residual": ledger.residual,
+        "horizon": reach,
+        "parameters": {
+            name: {
+                "norms": ledger.norms(name),
+                "coherence": ledger.coherence(name),
+                **({"shares": ledger.shares(name)} if name in ledger.uses else {}),
+                **({"map": ledger.maps[name]} if name in ledger.maps else {}),
+            }
+            for name in ledger.names
+        },
+        "layers": {prefix[:-1]: by_position(ledger, prefix[:-1]) for prefix in ledger.states},
+    }
