@@ -309,3 +309,14 @@ def test_the_check_sees_a_wrong_gradient_of_a_small_parameter():
     wrong = right | {small: -right[small]}
     assert check_gradient(*arguments, right, states=named["states"]) < 1e-13
     assert check_gradient(*arguments, wrong, states=named["states"]) > 1e-2
+
+
+def test_parameters_that_were_spoilt_are_named():
+    network = Network.create("rnn", inputs=3, hidden=2, outputs=2)
+    batch = Batch(np.zeros((2, 1), int), np.zeros((2, 1), int))
+    network.params["layer0.W_hh"] = np.ones((2, 3))
+    with pytest.raises(ShapeError, match=r"parameter layer0.W_hh: got \(2, 3\), expected shape \(2, 2\)"):
+        gradient(network, batch, Loss())
+    del network.params["layer0.W_hh"]
+    with pytest.raises(ShapeError, match=r"parameter layer0.W_hh: got none"):
+        gradient(network, batch, Loss())

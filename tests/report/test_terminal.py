@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bptt
-from bptt.report.ledger import ledger_report, run_report
+from bptt.report.ledger import ledger_report, parameters, run_report
 from bptt.report.terminal import SHADES, console, level, paint, shaded_map
 
 
@@ -79,3 +79,15 @@ def test_no_color_means_no_escape_sequence(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     console().print(shaded_map(np.ones((4, 4)), 80))
     assert "38;2" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+def test_no_number_is_cut_in_a_narrow_terminal(width):
+    network = bptt.Network.create("lstm", inputs=3, hidden=4, outputs=3, layers=2, bidirectional=True)
+    rng = np.random.default_rng(0)
+    batch = bptt.Batch(rng.integers(0, 3, (20, 2)), rng.integers(0, 3, (20, 2)))
+    ledger = bptt.record(network, batch, bptt.Loss())
+    text = text_of(parameters(ledger, {"layer1.reverse.W_hh": 7}, width), width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "layer1.reverse.W_hh" in text

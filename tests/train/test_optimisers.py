@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bptt.errors import InputError, NotFiniteError, UnknownName
+from bptt.errors import InputError, NotFiniteError, ShapeError, UnknownName
 from bptt.train.clip import Clip
 from bptt.train.optimisers import SGD, Adam, make_optimiser
 
@@ -145,3 +145,13 @@ def test_an_unknown_optimiser_gets_the_nearest_name():
 def test_a_gradient_that_is_not_finite_is_refused():
     with pytest.raises(NotFiniteError, match="gradient norm"):
         Clip().measure({"w": np.array([1.0, np.inf])})
+
+
+@pytest.mark.parametrize("optimiser", [SGD(0.1), Adam(0.1)])
+def test_a_gradient_that_does_not_fit_is_named_and_moves_nothing(optimiser):
+    params = {"w": np.ones((3, 2)), "b": np.ones(2)}
+    with pytest.raises(ShapeError, match=r"gradient of b: got shape \(1,\), expected shape \(2,\)"):
+        optimiser.update(params, {"w": np.ones((3, 2)), "b": np.ones(1)})
+    with pytest.raises(InputError, match="gradients: got b on one side only"):
+        optimiser.update(params, {"w": np.ones((3, 2))})
+    assert optimiser.state == {}

@@ -31,6 +31,14 @@ class LagProfile(NamedTuple):
 class Ledger:
     """The record of all uses, with its totals. Made by `bptt.record`, `bptt.explain` or `Ledger.load`.
 
+    What is asked of it raises UnknownName or InputError for a parameter, gate, layer or step that it does not have, and
+    NotKeptError for what was not kept; the message says how to record it.
+
+    >>> import bptt
+    >>> ledger = bptt.explain("the cat sat down")
+    >>> ledger.norms("W_hh").round(3).tolist(), ledger.coherence("W_hh") < 1
+    ([0.589, 0.863, 0.59, 0.735], True)
+
     meta: where it came from: source, version, network, engine, dtype, gradient, loss, plan, keep, schema.
     losses: (T,) L_k.
     gradients: name → dJ/dW, as the engine summed it, not as the ledger does.

@@ -60,6 +60,12 @@ class Network:
     params: Params
 
     def __post_init__(self):
+        self.check_params()
+        if list(self.params) != list(self.shapes()):  # files come back sorted by name
+            self.params = {name: self.params[name] for name in self.shapes()}
+
+    def check_params(self) -> None:
+        """Raise ShapeError or UnknownName if a parameter is missing, is not known, or has the wrong shape."""
         shapes = self.shapes()
         for name in self.params:
             if name not in shapes:
@@ -68,8 +74,6 @@ class Network:
             got = self.params[name].shape if name in self.params else "none"
             if got != shape:
                 raise ShapeError(f"parameter {name}", got=got, expected=f"shape {shape} for {self.describe()}")
-        if list(self.params) != list(shapes):  # files come back sorted by name
-            self.params = {name: self.params[name] for name in shapes}
 
     @classmethod
     def create(
@@ -111,8 +115,8 @@ class Network:
         'LSTM, D=3, H=4, O=2, 138 parameters'
         """
         for what, size in [("inputs", inputs), ("layers", layers), ("outputs", 1 if outputs is None else outputs)]:
-            if size < 1:
-                raise InputError(what, got=size, expected="at least 1")
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+                raise InputError(what, got=repr(size), expected="a whole number, at least 1")
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise InputError("dtype", got=np.dtype(dtype), expected="float32 or float64")
         if isinstance(seed, int | np.integer) and seed < 0:
@@ -184,6 +188,7 @@ class Network:
 
     def check_batch(self, batch: Batch) -> None:
         """Raise ShapeError, InputError or NotFiniteError if the batch does not fit; padding may hold anything."""
+        self.check_params()
         x = batch.x
         if x.dtype.kind not in "iufc" or (x.dtype.kind == "c" and self.dtype.kind != "c"):
             raise InputError("inputs x", got=f"values of {x.dtype}", expected="real numbers, or integer ids")

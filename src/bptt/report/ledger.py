@@ -26,7 +26,10 @@ def ledger_report(ledger: Ledger, name: str, reach: dict[str, int] | None = None
         width: of the terminal, in characters.
     """
     parts: list[RenderableType] = [provenance(ledger), heading("1", "Parameters", _meaning(reach))]
-    parts += [parameters(ledger, reach or {}), heading("2", "Steps", f"uses of {name}, and what the state carries")]
+    parts += [
+        parameters(ledger, reach or {}, width),
+        heading("2", "Steps", f"uses of {name}, and what the state carries"),
+    ]
     parts += [steps(ledger, name)]
     if name in ledger.maps:
         parts += [
@@ -54,21 +57,29 @@ def provenance(ledger: Ledger) -> Table:
     return table
 
 
-def parameters(ledger: Ledger, reach: dict[str, int]) -> Table:
-    """One row per parameter."""
+def parameters(ledger: Ledger, reach: dict[str, int], width: int = 100) -> Table:
+    """One row per parameter; in a narrow terminal with fewer columns, since half a number is none."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    heads = ["parameter", "shape", "‖dW‖", "Σ‖dW_t‖", "coherence", "‖dW_1‖", f"‖dW_{ledger.T}‖"]
-    heads += ["reaches"] if reach else []
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("parameter", "shape") else "right", no_wrap=True)
-    for name in ledger.names:
-        norms, dW = ledger.norms(name), ledger.gradients[name]
-        row = [name, " × ".join(map(str, dW.shape)), number(norm(dW)), number(norms.sum())]
-        row += [f"{ledger.coherence(name):.3f}", number(norms[0]), number(norms[-1])]
-        if reach:
-            row.append(f"{reach[name]} steps" if name in reach else "")
-        table.add_row(*row)
+    heads = ["parameter", "‖dW‖", "coherence", "reaches", "‖dW_1‖", f"‖dW_{ledger.T}‖", "Σ‖dW_t‖", "shape"]
+    rows = [_row(ledger, name, reach) for name in ledger.names]
+    shown = [i for i, head in enumerate(heads) if head != "reaches" or reach]
+    widths = [max(len(head), *(len(row[i]) for row in rows)) + 2 for i, head in enumerate(heads)]
+    while sum(widths[i] for i in shown) - 2 > width and len(shown) > 2:
+        shown.pop()
+    for i in shown:
+        table.add_column(heads[i], justify="left" if heads[i] in ("parameter", "shape") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
     return table
+
+
+def _row(ledger: Ledger, name: str, reach: dict[str, int]) -> list[str]:
+    """One parameter's entries, in the order of their importance."""
+    norms, dW = ledger.norms(name), ledger.gradients[name]
+    reaches = "" if name not in reach else "1 step" if reach[name] == 1 else f"{reach[name]} steps"
+    coherence = f"{ledger.coherence(name):.3f}"
+    numbers = [number(value) for value in (norms[0], norms[-1], norms.sum())]
+    return [name, number(norm(dW)), coherence, reaches, *numbers, " × ".join(map(str, dW.shape))]
 
 
 def steps(ledger: Ledger, name: str) -> Table:

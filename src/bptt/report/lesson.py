@@ -29,7 +29,7 @@ def lesson_report(lesson: Any, name: str, width: int = 100) -> Group:
     full = lesson.ledger.name(name) if "." not in name else name
     short = full.removeprefix("layer0.")
     sections = [
-        heading("1", "Forward", f"{lesson.network.describe()}; one set of weights, {lesson.ledger.T} uses of it"),
+        heading("1", "Forward", f"{lesson.network.describe()}; one set of weights, {_times(lesson.ledger.T)}"),
         forward_table(lesson),
         heading("2", "Backward", f"‖C[k,t]‖, what loss k says to the use of {short} at step t"),
         contributions(lesson, full, short, width),
@@ -92,6 +92,10 @@ def contributions(lesson: Any, name: str, short: str, width: int) -> RenderableT
         Text("Rows and columns add up as matrices: the norms at the edges are not sums of norms.", "dim"),
         Text("· is exactly 0: a use cannot be reached by a loss that stands before it.", "dim"),
     )
+
+
+def _times(uses: int) -> str:
+    return "used once" if uses == 1 else f"used {uses} times"
 
 
 def _short(word: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bptt.errors import InputError, unknown
+from bptt.errors import InputError, ShapeError, unknown
 from bptt.train.clip import Clip, Clipped
 from bptt.typing import Array, Params
 
@@ -85,6 +85,17 @@ class Optimiser(Protocol):
         ...
 
 
+def _check(params: Params, gradients: Params) -> None:
+    """Raise InputError or ShapeError if there is not one gradient for every parameter, of its shape."""
+    if params.keys() != gradients.keys():
+        missing = sorted(params.keys() ^ gradients.keys())
+        expected = "one for every parameter, and no other"
+        raise InputError("gradients", got=f"{', '.join(missing)} on one side only", expected=expected)
+    for name, g in gradients.items():
+        if g.shape != params[name].shape:
+            raise ShapeError(f"gradient of {name}", got=f"shape {g.shape}", expected=f"shape {params[name].shape}")
+
+
 @dataclass
 class SGD:
     """Gradient descent, with momentum μ if asked.
@@ -112,6 +123,7 @@ class SGD:
 
     def update(self, params: Params, gradients: Params, clip: Clip | None = None) -> Update:
         """ΔW = −η (μ v + c dW), with c the clip's factor."""
+        _check(params, gradients)
         clipped, eta, mu = (clip or Clip()).measure(gradients), self.learning_rate, self.momentum
         parts = {}
         for name, g in clipped.apply(gradients).items():
@@ -157,6 +169,7 @@ class Adam:
 
     def update(self, params: Params, gradients: Params, clip: Clip | None = None) -> Update:
         """ΔW = −η m̂ / (√v̂ + ε) − η λ W."""
+        _check(params, gradients)
         clipped = (clip or Clip()).measure(gradients)
         n = int(self.state.get("iteration", 0)) + 1
         self.state["iteration"] = np.array(n)
