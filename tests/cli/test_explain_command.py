@@ -52,7 +52,7 @@ def test_explain_as_json_is_the_ledger(capsys):
 def test_a_term_shows_each_factor_with_its_norm(capsys):
     assert run(["explain", "the cat sat down", "--term", "4,1"]) == 0
     text = capsys.readouterr().out
-    for symbol in ["∂L4/∂h4", "∂h4/∂h3", "∂h3/∂h2", "∂h2/∂h1", "δ1", "h0", "C[4,1]"]:
+    for symbol in ["∂L4/∂h4", "∂h4/∂h3", "∂h3/∂h2", "∂h2/∂h1", "δ1", "h0", "C[4,1] of W_hh:", "contribution to dW_hh"]:
         assert symbol in text
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bptt.errors import InputError
 from bptt.typing import Array, Params
 from bptt.uses import Uses
 
@@ -59,6 +60,12 @@ class Cell(Protocol):
         ds may carry leading axes (K losses at once); everything returned then carries them too.
         """
         ...
+
+
+def check_units(what: str, size: object) -> None:
+    """Raise InputError unless `size` is a whole number of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise InputError(what, got=repr(size), expected="a whole number, at least 1")
 
 
 def times(x: Array, W: Array) -> Array:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bptt.cells.base import sigmoid, times, times_transposed
+from bptt.cells.base import check_units, sigmoid, times, times_transposed
 from bptt.errors import unknown
 from bptt.typing import Array
 from bptt.uses import Columns, Elementwise, Matmul, Uses
@@ -67,6 +67,7 @@ class GRU:
         reset: "after" or "before" the recurrent product of the candidate.
 
     Raises:
+        InputError: no hidden unit.
         UnknownName: a reset that is neither.
     """
 
@@ -76,6 +77,7 @@ class GRU:
     State = GRUState
 
     def __post_init__(self):
+        check_units("hidden units", self.hidden)
         if self.reset not in RESETS:
             raise unknown("reset", self.reset, RESETS)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bptt.cells.base import sigmoid, times, times_transposed
+from bptt.cells.base import check_units, sigmoid, times, times_transposed
 from bptt.typing import Array
 from bptt.uses import Elementwise, Matmul, Uses
 
@@ -66,6 +66,9 @@ class LSTM:
         hidden: H, the number of memory cells.
         peepholes: whether the gates see the memory.
         projection: P, the width of the output, or None for P = H and no W_hr.
+
+    Raises:
+        InputError: no hidden unit, or a projection to none.
     """
 
     hidden: int
@@ -73,6 +76,11 @@ class LSTM:
     projection: int | None = None
     Params = LSTMParams
     State = LSTMState
+
+    def __post_init__(self):
+        check_units("hidden units", self.hidden)
+        if self.projection is not None:
+            check_units("projection", self.projection)
 
     @property
     def name(self) -> str:

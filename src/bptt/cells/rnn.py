@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bptt.cells.base import times, times_transposed
+from bptt.cells.base import check_units, times, times_transposed
 from bptt.errors import unknown
 from bptt.typing import Array
 from bptt.uses import Elementwise, Matmul, Uses
@@ -50,6 +50,7 @@ class RNN:
         nonlinearity: "tanh" or "relu".
 
     Raises:
+        InputError: no hidden unit.
         UnknownName: a nonlinearity that is neither.
     """
 
@@ -59,6 +60,7 @@ class RNN:
     State = RNNState
 
     def __post_init__(self):
+        check_units("hidden units", self.hidden)
         if self.nonlinearity not in NONLINEARITIES:
             raise unknown("nonlinearity", self.nonlinearity, NONLINEARITIES)
 

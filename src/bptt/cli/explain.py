@@ -100,7 +100,9 @@ def _print_term(screen: Any, made: Any, pair: tuple[int, int], parameter: str) -
 
     factors = term(made, *pair, parameter)
     k, t = pair
-    title = f"C[{k},{t}] of {parameter}: what the loss at step {k} says to the use at step {t}\n"
+    title = (
+        f"C[{k},{t}] of {parameter.removeprefix('layer0.')}: what the loss at step {k} says to the use at step {t}\n"
+    )
     screen.print(title, style="bold", markup=False)
     screen.print(term_table(factors))
     jacobians = [factor for factor in factors if factor.value.ndim == 2 and factor.symbol.startswith("∂")]

@@ -11,7 +11,7 @@ import cyclopts
 from bptt.errors import BpttError
 from bptt.version import VERSION
 
-FINE, FINDING, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+FINE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 app = cyclopts.App(
     name="bptt",
@@ -66,7 +66,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def complain(line: str, code: int = BAD_INPUT) -> int:
     """One line on standard error."""
-    print(f"bptt: {line}", file=sys.stderr)  # noqa: T201
+    sys.stderr.write(f"bptt: {line}\n")
     return code
 
 

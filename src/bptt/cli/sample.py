@@ -82,4 +82,4 @@ def _table(columns: list[str], rows: list[list[float]]) -> str:
 def _write(text: str) -> None:
     """A terminal that cannot show a character gets a question mark instead of an error."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))  # noqa: T201
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")

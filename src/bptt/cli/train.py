@@ -1,6 +1,7 @@
 """`bptt train`: train a network on text, a series or a task, and say how far back its gradient reached."""
 
 import os
+import sys
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,7 +125,7 @@ def _run(
         config = configure(data, iterations=iterations, **_fields(given))
         result = fit(config, folder=out or _next_folder(config), console=progress)
     if json:
-        print(dumps(summarise(result)))  # noqa: T201
+        sys.stdout.write(dumps(summarise(result)) + "\n")
     if progress is not None:
         show(result, progress)
     return INTERRUPTED if result.interrupted else FINE

@@ -147,14 +147,12 @@ class Run:
         """The same, with every use handed to a recorder; the gradient is added up apart from what that keeps."""
         sums, T = self._sums(), self.T
         stack = Stack(0, 0)
+        note_state = recorder.add_state if isinstance(self.plan, Windowed) else recorder.state
 
         def visit(scan: Scan, t: int, ds: Any, uses: Uses, first: int = 0) -> None:
             sums.visit(scan, t, ds, uses)
             stack.visit(scan, t, ds, uses, first)
-            if not isinstance(self.plan, Windowed):
-                recorder.state(scan.prefix, T - t if scan.reverse else t + 1, ds)
-            else:
-                recorder.add_state(scan.prefix, T - t if scan.reverse else t + 1, ds)
+            note_state(scan.prefix, T - t if scan.reverse else t + 1, ds)
 
         def begin(stretch: Stretch) -> None:
             nonlocal stack

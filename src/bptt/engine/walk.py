@@ -156,12 +156,12 @@ def back(
         if scan.reverse or not network.bidirectional:
             dx = None
         ds = carry[scan.prefix] if carry else _zeros(network.cell, (*lead, B), stretch.top.dtype)
-        for t, ds, dx_t in _back_scan(network, scan, stretch, dh, ds, keep, visit, span):  # noqa: B020
+        before[scan.prefix] = ds
+        for t, ds_prev, dx_t in _back_scan(network, scan, stretch, dh, ds, keep, visit, span):
             if dx_t is not None and (scan.layer or not lead):
                 dx = np.zeros((*lead, n, B, scan.inputs), dx_t.dtype) if dx is None else dx
                 dx[..., t, :, :] += dx_t
-            before[scan.prefix] = ds
-        before.setdefault(scan.prefix, ds)
+            before[scan.prefix] = ds_prev
         if not scan.reverse and scan.layer:
             dtop = _stored(np.zeros((*lead, n, B, scan.inputs), stretch.top.dtype) if dx is None else dx)
     return dx, before
@@ -196,7 +196,7 @@ def _back_scan(
     for t in (span[0] + i for i in in_order(span[1] - span[0], not scan.reverse)):
         live = None if valid is None else valid[t][:, None]
         ds = ds._replace(h=ds.h + masked(dh(t), live))
-        ds_prev, dx, uses = cell.step_back(p, tapes[t], _each(ds, lambda part: masked(part, live)))  # noqa: B023
+        ds_prev, dx, uses = cell.step_back(p, tapes[t], _where(live, ds))
         if live is not None:  # a sequence that has ended hands its adjoint on as it is
             ds_prev = type(ds)(*(np.where(live, new, old) for new, old in zip(ds_prev, ds, strict=True)))
         at = stretch.start + t
@@ -204,14 +204,15 @@ def _back_scan(
         kept = keep(at, at + onward)
         if kept is not None and valid is not None and 0 <= t + onward < len(valid):
             kept = kept | ~valid[t + onward][:, None]  # nothing is cut on the way through padding to the initial state
-        ds = ds_prev if kept is None else _each(ds_prev, lambda part: np.where(kept, part, 0))  # noqa: B023
+        ds = _where(kept, ds_prev)
         yield t, ds, dx
 
 
 def masked(a: Array, live: Array | None) -> Array:
-    """Zero where a sequence has ended; `where` and not a product, since 0 × inf is not 0."""
+    """Zero where `live` is False; `where` and not a product, since 0 × inf is not 0."""
     return a if live is None else np.where(live, a, a.dtype.type(0))
 
 
-def _each(state: Any, of: Callable[[Array], Array]) -> Any:
-    return type(state)(*(of(part) for part in state))
+def _where(live: Array | None, state: Any) -> Any:
+    """Every part of a state, zero where `live` is False."""
+    return type(state)(*(masked(part, live) for part in state))

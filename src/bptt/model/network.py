@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bptt.cells import Cell, initial_state, initialise, make_cell
+from bptt.cells.base import check_units
 from bptt.cells.init import glorot
 from bptt.errors import InputError, NotFiniteError, ShapeError, unknown
 from bptt.model.batch import Batch
@@ -115,8 +116,7 @@ class Network:
         'LSTM, D=3, H=4, O=2, 138 parameters'
         """
         for what, size in [("inputs", inputs), ("layers", layers), ("outputs", 1 if outputs is None else outputs)]:
-            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-                raise InputError(what, got=repr(size), expected="a whole number, at least 1")
+            check_units(what, size)
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise InputError("dtype", got=np.dtype(dtype), expected="float32 or float64")
         if isinstance(seed, int | np.integer) and seed < 0:

@@ -80,7 +80,7 @@ def contributions(lesson: Any, name: str, short: str, width: int) -> RenderableT
     total = norm(ledger.gradient(name))
     return Group(
         numbered_map(
-            ledger.map(name),
+            table,
             row_labels,
             column_labels,
             sums,

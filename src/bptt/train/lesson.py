@@ -166,7 +166,10 @@ def term(lesson: Lesson, loss_step: int, step: int, name: str = "W_hh") -> list[
         factors.append(Factor(symbol, f"back through '{lesson.words[j - 1]}'", J, float(np.linalg.norm(J, 2))))
     factors += _use_factors(lesson, name, loss_step, step, state)
     C = ledger.contribution(name, loss_step, step)
-    return [*factors, Factor(f"C[{loss_step},{step}]", f"the contribution to d{name}", C, norm(C))]
+    return [
+        *factors,
+        Factor(f"C[{loss_step},{step}]", f"the contribution to d{name.removeprefix('layer0.')}", C, norm(C)),
+    ]
 
 
 def _use_factors(lesson: Lesson, name: str, loss_step: int, step: int, state: str) -> list[Factor]:
