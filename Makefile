@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench bench-quick clean
 
 run: $(VENV)/.installed
 	@$(BIN)/bptt train $(ARGS)
@@ -25,7 +25,10 @@ format: $(VENV)/.developed
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.developed
-	$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.developed
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .hypothesis .ruff_cache .import_linter_cache
@@ -37,11 +40,11 @@ $(BIN)/python:
 	|| { rm -rf $(VENV); echo "make: $(PYTHON) can make no .venv; it needs Python 3.11 or later with pip"; exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[plot]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fast,plot]"
 	@touch $@
 
 # pip 25.1 is the first that reads dependency groups; the one that venv brings may be older.
 $(VENV)/.developed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1,<26.2"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[plot,xarray]" --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fast,plot,xarray]" --group dev
 	@touch $@ $(VENV)/.installed

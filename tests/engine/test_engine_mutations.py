@@ -6,11 +6,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import bptt.engine.reference as reference
-import bptt.engine.run as run
+import bptt.engine.given as given
+import bptt.engine.passes as passes
+import bptt.engine.reference.run as run
+import bptt.engine.reference.sums as sums
+import bptt.engine.reference.walk as walk
 import bptt.engine.stack as stack
-import bptt.engine.sums as sums
-import bptt.engine.walk as walk
 import bptt.ledger.norms as norms
 import bptt.ledger.recorder as recorder
 import bptt.ledger.reductions as reductions
@@ -98,14 +99,17 @@ RUN = {
     "window without end": ("windowed", "np.abs(rows - to) < plan.K", "rows - to < plan.K"),
     "window backwards only": ("windowed", "np.abs(rows - to) < plan.K", "np.abs(to - rows + 0.5) < plan.K"),
     "readout transposed wrongly": ("plain", "reshape(-1, W.shape[1]) @ W.T)", "reshape(-1, W.shape[1]) @ W.T[::-1])"),
+    "readout's use shifted": ("plain", "Matmul(stretch.top, dy)", "Matmul(np.roll(stretch.top, 1, 0), dy)"),
+    "one loss for all": ("plain", "out[start + t - losses.start] = dtop[t]", "out[:] = dtop[t]"),
+}
+
+GIVEN = {
     "stale mask": (
         "both directions",
         "np.arange(T)[:, None] < np.asarray(batch.lengths)",
         "np.arange(T)[:, None] <= np.asarray(batch.lengths)",
     ),
     "no mask": ("both directions", "return np.arange(T)[:, None] < np.asarray(batch.lengths)", "return None"),
-    "readout's use shifted": ("plain", "Matmul(stretch.top, dy)", "Matmul(np.roll(stretch.top, 1, 0), dy)"),
-    "one loss for all": ("plain", "out[start + t - losses.start] = dtop[t]", "out[:] = dtop[t]"),
 }
 
 STACK = {
@@ -141,7 +145,11 @@ LOSSES = {
     "length one too long": ("ragged", "steps < lengths", "steps <= lengths"),
     "last step one early": ("last step", "steps == lengths - 1", "steps == np.maximum(lengths - 2, 0)"),
     "mean over all steps": ("ragged", "w /= total * (outputs", "w /= T * B * (outputs"),
-    "mean over steps, not values": ("plain", "(outputs if self.kind", "(1 if self.kind"),
+    "mean over steps, not values": ("plain", "T * B * (outputs if self.kind", "T * B * (1 if self.kind"),
+    "mean over steps, not values, ragged": ("ragged", "total * (outputs if self.kind", "total * (1 if self.kind"),
+    "ragged as if it were not": ("ragged", "and batch.lengths is None and", "and"),
+    "last step as if it were all": ("last step", 'batch.lengths is None and self.steps == "all"', "True"),
+    "masked as if it were not": ("cross-entropy", "batch.mask is None and", ""),
     "mask forgotten": ("cross-entropy", "if batch.mask is None else np.array(batch.mask, np.float64)", ""),
 }
 
@@ -152,7 +160,7 @@ def test_the_engine_as_it_stands_is_green():
         "classes, ragged", "last step",
     ):  # fmt: skip
         assert worst_error(problem_for(name)) < 1e-12, name
-    with mock.patch.object(reference, "Run", unchanged(run).Run):
+    with mock.patch.object(passes, "Run", unchanged(run).Run):
         assert worst_error(problem_for("windowed")) < 1e-12
 
 
@@ -167,7 +175,14 @@ def test_a_mutated_walk_is_red(mutation):
 @pytest.mark.parametrize("mutation", RUN)
 def test_a_mutated_engine_is_red(mutation):
     name, *change = RUN[mutation]
-    with mock.patch.object(reference, "Run", mutated(run, *change).Run):
+    with mock.patch.object(passes, "Run", mutated(run, *change).Run):
+        assert worst_error(problem_for(name)) > RED
+
+
+@pytest.mark.parametrize("mutation", GIVEN)
+def test_a_batch_made_ready_wrongly_is_red(mutation):
+    name, *change = GIVEN[mutation]
+    with mock.patch.object(run, "prepare", mutated(given, *change).prepare):
         assert worst_error(problem_for(name)) > RED
 
 
@@ -185,14 +200,14 @@ def test_a_mutated_engine_is_red(mutation):
 def test_a_mutation_of_the_groups_is_red(change):
     """Losses in several groups, and steps in several stretches."""
     wrong, red = mutated(run, *change).Run, []
-    for name, plan in (("windowed", None), ("plain", reference.Checkpointed(2))):
+    for name, plan in (("windowed", None), ("plain", passes.Checkpointed(2))):
         problem = problem_for(name)
         named = {"plan": plan} if plan else {}
         with mock.patch.object(run.Run, "group_size", return_value=2):
             right = recorded(problem, **named)
         with (
             mock.patch.object(wrong, "group_size", return_value=2),
-            mock.patch.object(reference, "Run", wrong),
+            mock.patch.object(passes, "Run", wrong),
         ):
             ours = recorded(problem, **named)
         pairs = [(ours.contributions(n), right.contributions(n)) for n in right.names]
@@ -224,7 +239,7 @@ def test_the_losses_of_a_window_add_up_in_what_the_state_carries():
     wrong = mutated(recorder, "rows if known is None else [a + b for a, b in zip(known, rows, strict=True)]", "rows")
     with (
         mock.patch.object(run.Run, "group_size", return_value=2),
-        mock.patch.object(reference, "Recorder", wrong.Recorder),
+        mock.patch.object(passes, "Recorder", wrong.Recorder),
     ):
         ours = recorded(problem)
     worst = max(np.abs(ours.states[p] - right.states[p]).max() / right.states[p].max() for p in right.states)

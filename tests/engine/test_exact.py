@@ -34,33 +34,33 @@ def frobenius(C):
 
 
 @given(problems())
-def test_loss_is_the_oracles_loss(problem):
+def test_loss_is_the_oracles_loss(engine, problem):
     arguments, named = call(problem)
     expected = losses(problem)[0].real
-    done = gradient(*arguments, **named)
+    done = gradient(*arguments, engine=engine, **named)
     assert np.abs(done.losses - expected).max() < EXACT * max(1, expected.max()), "log Σ exp cancels near 0"
     assert done.loss == pytest.approx(expected.sum(), rel=EXACT, abs=EXACT)
 
 
 @given(problems(cuts=PLANS))
-def test_contribution_is_the_derivative_of_one_loss_by_one_untied_copy(problem):
-    ledger = recorded(problem)
+def test_contribution_is_the_derivative_of_one_loss_by_one_untied_copy(engine, problem):
+    ledger = recorded(problem, engine=engine)
     for name, C in tables(problem).items():
         assert error(ledger.contributions(name), C) < PROMISED, name
         assert error(ledger.contributions(name), C, scale=largest(problem)) < EXACT, name
 
 
 @given(problems(cuts=PLANS), st.data())
-def test_one_contribution_is_one_cell_of_the_table(problem, data):
-    ledger = recorded(problem)
+def test_one_contribution_is_one_cell_of_the_table(engine, problem, data):
+    ledger = recorded(problem, engine=engine)
     k, t = data.draw(st.integers(1, problem.T)), data.draw(st.integers(1, problem.T))
     for name, C in tables(problem).items():
         assert error(ledger.contribution(name, k, t), C[k - 1, t - 1], scale=largest(problem)) < EXACT, name
 
 
 @given(problems(cuts=PLANS))
-def test_step_gradient_is_the_gradient_of_an_untied_copy(problem):
-    ledger = recorded(problem, keep="factors")
+def test_step_gradient_is_the_gradient_of_an_untied_copy(engine, problem):
+    ledger = recorded(problem, engine=engine, keep="factors")
     for name, C in tables(problem).items():
         assert error(ledger.step_gradients(name), C.sum(0), scale=largest(problem)) < EXACT, name
         for t in range(problem.T):
@@ -68,17 +68,17 @@ def test_step_gradient_is_the_gradient_of_an_untied_copy(problem):
 
 
 @given(problems(cuts=PLANS))
-def test_loss_gradient_is_the_gradient_of_one_loss_by_the_shared_weight(problem):
-    ledger = recorded(problem)
+def test_loss_gradient_is_the_gradient_of_one_loss_by_the_shared_weight(engine, problem):
+    ledger = recorded(problem, engine=engine)
     for name, C in tables(problem).items():
         for k in range(problem.T):
             assert error(ledger.loss_gradient(name, k + 1), C[k].sum(0), scale=largest(problem)) < EXACT, name
 
 
 @given(problems(cuts=PLANS))
-def test_gradient_is_the_grand_total_of_the_table(problem):
+def test_gradient_is_the_grand_total_of_the_table(engine, problem):
     arguments, named = call(problem)
-    done, ledger = gradient(*arguments, **named), recorded(problem, keep="norms")
+    done, ledger = gradient(*arguments, engine=engine, **named), recorded(problem, engine=engine, keep="norms")
     for name, C in tables(problem).items():
         assert error(done.gradients[name], C.sum((0, 1)), scale=largest(problem)) < EXACT, name
         assert np.array_equal(ledger.gradient(name), done.gradients[name]), name
@@ -86,16 +86,16 @@ def test_gradient_is_the_grand_total_of_the_table(problem):
 
 
 @given(problems(cuts=PLANS))
-def test_map_is_the_norm_of_every_contribution(problem):
-    full, mapped = recorded(problem), recorded(problem, keep="norms", map=True)
+def test_map_is_the_norm_of_every_contribution(engine, problem):
+    full, mapped = recorded(problem, engine=engine), recorded(problem, engine=engine, keep="norms", map=True)
     for name, C in tables(problem).items():
         assert error(full.map(name), frobenius(C), scale=largest(problem)) < EXACT, name
         assert error(mapped.map(name), frobenius(C), scale=largest(problem)) < EXACT, name
 
 
 @given(problems(cuts=PLANS))
-def test_norms_are_those_of_the_step_gradients(problem):
-    factors, norms = recorded(problem, keep="factors"), recorded(problem, keep="norms")
+def test_norms_are_those_of_the_step_gradients(engine, problem):
+    factors, norms = recorded(problem, engine=engine, keep="factors"), recorded(problem, engine=engine, keep="norms")
     for name, C in tables(problem).items():
         expected = frobenius(C.sum(0)[None])[0]
         assert error(factors.norms(name), expected, scale=largest(problem)) < EXACT, name
@@ -103,9 +103,9 @@ def test_norms_are_those_of_the_step_gradients(problem):
 
 
 @given(problems(cuts=PLANS), st.data())
-def test_a_sequences_norm_is_that_of_the_step_gradient_it_alone_would_have(problem, data):
+def test_a_sequences_norm_is_that_of_the_step_gradient_it_alone_would_have(engine, problem, data):
     b = data.draw(st.integers(0, problem.B - 1))
-    ledgers = [recorded(problem, keep=keep) for keep in ("factors", "norms")]
+    ledgers = [recorded(problem, engine=engine, keep=keep) for keep in ("factors", "norms")]
     weights = np.array(loss_weights(problem))
     weights[:, np.arange(problem.B) != b] = 0
     only = changed(problem, mask=weights, reduction="sum", steps="all")
@@ -116,20 +116,23 @@ def test_a_sequences_norm_is_that_of_the_step_gradient_it_alone_would_have(probl
 
 
 @given(problems(cuts=PLANS))
-def test_shares_are_the_projections_on_the_gradient_and_sum_to_one(problem):
-    ledger = recorded(problem, keep="factors")
+def test_shares_are_the_projections_on_the_gradient_and_sum_to_one(engine, problem):
+    later = recorded(problem, engine=engine, keep="factors")
+    at_once = recorded(problem, engine=engine, keep="norms", shares=True)
     for name, C in tables(problem).items():
         steps = C.sum(0).reshape(problem.T, -1)
         dW = steps.sum(0)
-        shares, squared = ledger.shares(name), dW @ dW
+        squared = dW @ dW
         room = largest(problem) * np.sqrt(squared) * dW.size * problem.T
-        assert np.abs(shares * squared - steps @ dW).max() <= EXACT * room, name
-        assert abs(shares.sum() * squared - squared) <= EXACT * room, name
+        for ledger in (later, at_once):
+            shares = ledger.shares(name)
+            assert np.abs(shares * squared - steps @ dW).max() <= EXACT * room, name
+            assert abs(shares.sum() * squared - squared) <= EXACT * room, name
 
 
 @given(problems(cuts=PLANS))
-def test_coherence_is_the_length_of_the_sum_over_the_sum_of_lengths(problem):
-    ledgers = [recorded(problem, keep="factors"), recorded(problem, keep="norms")]
+def test_coherence_is_the_length_of_the_sum_over_the_sum_of_lengths(engine, problem):
+    ledgers = [recorded(problem, engine=engine, keep="factors"), recorded(problem, engine=engine, keep="norms")]
     for name, C in tables(problem).items():
         steps = C.sum(0).reshape(problem.T, -1)
         lengths = np.linalg.norm(steps, axis=1).sum()
@@ -140,8 +143,8 @@ def test_coherence_is_the_length_of_the_sum_over_the_sum_of_lengths(problem):
 
 
 @given(problems(cuts=PLANS))
-def test_cosines_are_those_between_the_step_gradients(problem):
-    ledger = recorded(problem, keep="factors")
+def test_cosines_are_those_between_the_step_gradients(engine, problem):
+    ledger = recorded(problem, engine=engine, keep="factors")
     for name, C in tables(problem).items():
         steps = C.sum(0).reshape(problem.T, -1)
         lengths = np.linalg.norm(steps, axis=1)
@@ -151,8 +154,8 @@ def test_cosines_are_those_between_the_step_gradients(problem):
 
 
 @given(problems(cuts=PLANS))
-def test_lags_count_back_along_the_direction(problem):
-    ledger, T = recorded(problem), problem.T
+def test_lags_count_back_along_the_direction(engine, problem):
+    ledger, T = recorded(problem, engine=engine), problem.T
     lowest = 1 - T if problem.bidirectional else 0
     for name, C in tables(problem).items():
         norms, sign = frobenius(C), -1 if ".reverse." in name else 1
@@ -169,9 +172,9 @@ def test_lags_count_back_along_the_direction(problem):
 
 
 @given(problems(cuts=PLANS))
-def test_dstates_is_the_gradient_of_the_initial_state(problem):
+def test_dstates_is_the_gradient_of_the_initial_state(engine, problem):
     arguments, named = call(problem)
-    done = gradient(*arguments, **named)
+    done = gradient(*arguments, engine=engine, **named)
     assert set(done.dstates) == set(problem.states)
     for prefix in problem.states:
         expected = initial_state_gradient(problem, prefix)
@@ -180,8 +183,8 @@ def test_dstates_is_the_gradient_of_the_initial_state(problem):
 
 
 @given(problems(cuts=PLANS, max_T=4))
-def test_state_gradient_is_the_derivative_by_the_state_after_a_step(problem):
-    ledger, T = recorded(problem, keep="factors"), problem.T
+def test_state_gradient_is_the_derivative_by_the_state_after_a_step(engine, problem):
+    ledger, T = recorded(problem, engine=engine, keep="factors"), problem.T
     for prefix in problem.states:
         norms = ledger.state_norms(prefix)
         for step in range(T + 1):
@@ -196,8 +199,8 @@ def test_state_gradient_is_the_derivative_by_the_state_after_a_step(problem):
 
 
 @given(problems(cuts=PLANS, max_T=4))
-def test_gains_are_ratios_of_state_gradients(problem):
-    ledger = recorded(problem, keep="norms")
+def test_gains_are_ratios_of_state_gradients(engine, problem):
+    ledger = recorded(problem, engine=engine, keep="norms")
     for prefix in problem.states:
         norms, gains = ledger.state_norms(prefix), ledger.gains(prefix)
         for t in range(problem.T):
@@ -205,9 +208,9 @@ def test_gains_are_ratios_of_state_gradients(problem):
 
 
 @given(problems())
-def test_dx_is_the_gradient_of_the_input(problem):
+def test_dx_is_the_gradient_of_the_input(engine, problem):
     arguments, named = call(problem)
-    dx = gradient(*arguments, **named).dx
+    dx = gradient(*arguments, engine=engine, **named).dx
     if problem.x.ndim == 2:
         assert dx is None, "an id has no derivative"
     else:
@@ -215,8 +218,8 @@ def test_dx_is_the_gradient_of_the_input(problem):
 
 
 @given(problems(cuts=PLANS, ways=(1,)))
-def test_future_uses_get_exactly_zero(problem):
-    ledger = recorded(problem)
+def test_future_uses_get_exactly_zero(engine, problem):
+    ledger = recorded(problem, engine=engine)
     for name in problem.params:
         C = ledger.contributions(name)
         above = np.triu(np.ones((problem.T, problem.T), bool), 1)
@@ -225,9 +228,9 @@ def test_future_uses_get_exactly_zero(problem):
 
 
 @given(problems(cuts=PLANS))
-def test_residual_is_rounding(problem):
+def test_residual_is_rounding(engine, problem):
     for keep in ("factors", "norms", "full"):
-        ledger = recorded(problem, keep=keep)
+        ledger = recorded(problem, engine=engine, keep=keep)
         assert set(ledger.residuals) == set(problem.params)
         for name, residual in ledger.residuals.items():
             C = table(problem, name)
@@ -236,9 +239,9 @@ def test_residual_is_rounding(problem):
 
 
 @pytest.mark.parametrize("name", GRID)
-def test_the_fixed_grid_is_exact_too(name):
+def test_the_fixed_grid_is_exact_too(engine, name):
     problem = grid_problem(name)
-    ledger = recorded(problem)
+    ledger = recorded(problem, engine=engine)
     for parameter, C in tables(problem).items():
         assert np.abs(C).max() > 1e-6, "a table of zeros would prove nothing"
         assert error(ledger.contributions(parameter), C) < EXACT, parameter

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bptt.engine import Checkpointed, Chunked, Full, Windowed, gradient, parse_plan, record
-from bptt.engine import run as engine
+from bptt.engine import Checkpointed, Chunked, Full, Windowed, compiled, gradient, parse_plan, record
+from bptt.engine.compiled import sweep
+from bptt.engine.given import prepare
+from bptt.engine.reference import run as reference
 from bptt.errors import InputError, UnknownName
 from bptt.ledger import recorder, reductions
 from oracles.bridge import call, error, recorded
@@ -18,9 +20,16 @@ from oracles.untied import table
 PLANS = ("full", "chunked", "windowed")
 
 
-def run(problem, plan):
+def run(engine, problem, plan):
     arguments, named = call(problem)
-    return gradient(*arguments, **(named | {"plan": plan}))
+    return gradient(*arguments, engine=engine, **(named | {"plan": plan}))
+
+
+def so_many_at_once(engine, size):
+    """So many losses walked back at once, as if there were no memory for more."""
+    if engine == "reference":
+        return mock.patch.object(reference.Run, "group_size", return_value=size)
+    return mock.patch.object(sweep, "group_size", return_value=size)
 
 
 def assert_same_pass(ours, theirs, tolerance):
@@ -34,10 +43,10 @@ def assert_same_pass(ours, theirs, tolerance):
 
 
 @given(problems(), st.none() | st.integers(1, 6))
-def test_checkpointed_gives_the_numbers_of_full(problem, n):
-    full, ours = run(problem, Full()), run(problem, Checkpointed(n))
+def test_checkpointed_gives_the_numbers_of_full(engine, problem, n):
+    full, ours = run(engine, problem, Full()), run(engine, problem, Checkpointed(n))
     assert_same_pass(ours, full, 1e-14)
-    ledger, theirs = recorded(problem, plan=Checkpointed(n)), recorded(problem)
+    ledger, theirs = recorded(problem, plan=Checkpointed(n), engine=engine), recorded(problem, engine=engine)
     for name in ledger.names:
         C = theirs.contributions(name)  # products over fewer rows at once may round differently, so not to the bit
         assert error(ledger.contributions(name), C) < 1e-14, name
@@ -49,27 +58,31 @@ def test_checkpointed_gives_the_numbers_of_full(problem, n):
 
 @given(problems(ways=(2,)), st.integers(1, 6))
 def test_checkpointed_in_both_directions_is_full_to_the_last_bit(problem, n):
-    full, ours = run(problem, Full()), run(problem, Checkpointed(n))
+    """Of the reference; the compiled engine adds up block by block, and is held to `assert_same_pass` above."""
+    full, ours = run("reference", problem, Full()), run("reference", problem, Checkpointed(n))
     assert all(np.array_equal(ours.gradients[name], value) for name, value in full.gradients.items())
     assert (ours.dx is None) == (problem.x.ndim == 2)
 
 
 @given(problems(), st.integers(0, 3))
-def test_a_chunk_as_long_as_the_sequence_is_full(problem, more):
-    assert_same_pass(run(problem, Chunked(problem.T + more)), run(problem, Full()), 1e-14)
+def test_a_chunk_as_long_as_the_sequence_is_full(engine, problem, more):
+    assert_same_pass(run(engine, problem, Chunked(problem.T + more)), run(engine, problem, Full()), 1e-14)
 
 
 @given(problems(), st.integers(0, 3))
-def test_a_window_as_long_as_the_sequence_is_full(problem, more):
-    assert_same_pass(run(problem, Windowed(problem.T + more)), run(problem, Full()), 1e-13)
+def test_a_window_as_long_as_the_sequence_is_full(engine, problem, more):
+    assert_same_pass(run(engine, problem, Windowed(problem.T + more)), run(engine, problem, Full()), 1e-13)
 
 
 @given(problems(ways=(1,)), st.integers(1, 6), st.sampled_from(["chunked", "windowed"]))
-def test_a_causal_plan_keeps_whole_cells_of_the_full_table(problem, K, kind):
+def test_a_causal_plan_keeps_whole_cells_of_the_full_table(engine, problem, K, kind):
     """Chunked: k and t in one chunk. Windowed: lag k − t < K. What is kept is untouched, the rest is exactly zero."""
     k, t = np.indices((problem.T, problem.T))
     kept = (k // K == t // K) if kind == "chunked" else (k - t < K)
-    full, cut = recorded(problem), recorded(problem, plan={"chunked": Chunked, "windowed": Windowed}[kind](K))
+    full, cut = (
+        recorded(problem, engine=engine),
+        recorded(problem, plan={"chunked": Chunked, "windowed": Windowed}[kind](K), engine=engine),
+    )
     for name in full.names:
         C, ours = full.contributions(name), cut.contributions(name)
         assert error(ours[kept], C[kept], scale=C) < 1e-14, name
@@ -78,15 +91,15 @@ def test_a_causal_plan_keeps_whole_cells_of_the_full_table(problem, K, kind):
 
 
 @given(problems(cuts=PLANS))
-def test_a_window_of_one_step_leaves_the_diagonal_only(problem):
-    ledger = recorded(problem, plan=Windowed(1))
+def test_a_window_of_one_step_leaves_the_diagonal_only(engine, problem):
+    ledger = recorded(problem, plan=Windowed(1), engine=engine)
     for name in ledger.names:
         assert not ledger.map(name)[~np.eye(problem.T, dtype=bool)].any(), name
 
 
 @given(problems(cuts=PLANS))
-def test_what_is_kept_changes_no_number(problem):
-    ledgers = {keep: recorded(problem, keep=keep, map=True) for keep in ("factors", "norms", "full")}
+def test_what_is_kept_changes_no_number(engine, problem):
+    ledgers = {keep: recorded(problem, keep=keep, map=True, engine=engine) for keep in ("factors", "norms", "full")}
     full = ledgers["full"]
     for keep, ledger in ledgers.items():
         assert np.array_equal(ledger.losses, full.losses)
@@ -101,11 +114,11 @@ def test_what_is_kept_changes_no_number(problem):
 
 
 @given(problems(cuts=PLANS), st.integers(1, 3), st.none() | st.integers(1, 4))
-def test_how_many_losses_walk_back_at_once_changes_no_number(problem, size, n):
+def test_how_many_losses_walk_back_at_once_changes_no_number(engine, problem, size, n):
     plan = {} if n is None or problem.cut[0] != "full" else {"plan": Checkpointed(n)}
-    whole = recorded(problem)
-    with mock.patch.object(engine.Run, "group_size", return_value=size):
-        parts = recorded(problem, **plan)
+    whole = recorded(problem, engine=engine)
+    with so_many_at_once(engine, size):
+        parts = recorded(problem, engine=engine, **plan)
     for name in whole.names:
         C = table(problem, name)
         assert error(parts.contributions(name), whole.contributions(name)) < 1e-13, name
@@ -118,17 +131,18 @@ def test_how_many_losses_walk_back_at_once_changes_no_number(problem, size, n):
 def test_little_memory_means_one_loss_at_a_time():
     problem = make_problem("lstm", T=5, layers=2)
     (network, batch, loss), named = call(problem)
-    run = engine.Run(network, batch, loss, Full(), named["states"])
-    assert run.group_size() == 5
-    with mock.patch.object(engine, "ROWS_BYTES", 1):
-        assert run.group_size() == 1
+    run = reference.Run(network, batch, loss, Full(), named["states"])
+    compiled_run = compiled.Run(prepare(network, batch, loss, Full(), named["states"]), 1)
+    assert run.group_size() == sweep.group_size(compiled_run) == 5
+    with mock.patch.object(reference, "ROWS_BYTES", 1), mock.patch.object(sweep, "ROWS_BYTES", 1):
+        assert run.group_size() == sweep.group_size(compiled_run) == 1
 
 
 @given(problems(cuts=PLANS), st.sampled_from([1, 200, 1000]))
-def test_how_many_matrices_are_formed_at_once_changes_no_number(problem, size):
-    whole = recorded(problem)
+def test_how_many_matrices_are_formed_at_once_changes_no_number(engine, problem, size):
+    whole = recorded(problem, engine=engine)
     with mock.patch.object(reductions, "BLOCK_BYTES", size):
-        parts = recorded(problem)
+        parts = recorded(problem, engine=engine)
         for name in whole.names:
             C = table(problem, name)
             for number in ("norms", "map", "cosines", "shares"):
@@ -191,13 +205,13 @@ def test_checkpoints_are_the_square_root_of_the_steps_apart():
     assert Checkpointed(7).steps(5) == 5
 
 
-def test_the_problem_is_left_as_it_was():
+def test_the_problem_is_left_as_it_was(engine):
     problem = make_problem("lstm both", layers=2, bidirectional=True, lengths=(4, 2), mask="weights")
     (network, batch, loss), named = call(problem)
     before = {name: value.copy() for name, value in network.params.items()}
     held = [batch.x.copy(), batch.targets.copy(), batch.mask.copy(), batch.lengths.copy()]
     starts = {prefix: [part.copy() for part in state] for prefix, state in named["states"].items()}
-    record(network, batch, loss, keep="full", **named)
+    record(network, batch, loss, keep="full", engine=engine, **named)
     assert all(np.array_equal(network.params[name], value) for name, value in before.items())
     now = [batch.x, batch.targets, batch.mask, batch.lengths]
     assert all(np.array_equal(one, two) for one, two in zip(now, held, strict=True))
@@ -208,28 +222,31 @@ def test_the_problem_is_left_as_it_was():
     )
 
 
-def test_cutting_changes_the_gradient_where_there_is_something_to_cut():
+def test_cutting_changes_the_gradient_where_there_is_something_to_cut(engine):
     """Guards the tests above: a plan that did nothing would pass several of them."""
     problem = make_problem("lstm", T=4)
-    full = run(problem, Full()).gradients["layer0.W_hh"]
+    full = run(engine, problem, Full()).gradients["layer0.W_hh"]
     for plan in (Chunked(2), Windowed(2)):
-        assert np.abs(run(problem, plan).gradients["layer0.W_hh"] - full).max() > 1e-4 * np.abs(full).max()
+        assert np.abs(run(engine, problem, plan).gradients["layer0.W_hh"] - full).max() > 1e-4 * np.abs(full).max()
     both = changed(problem, cut=("chunked", 2))
     assert np.abs(table(both, "layer0.W_hh") - table(problem, "layer0.W_hh")).max() > 1e-4
 
 
-def test_a_plan_may_be_given_by_its_name_and_nothing_else_runs_as_full():
+def test_a_plan_may_be_given_by_its_name_and_nothing_else_runs_as_full(engine):
     problem = make_problem("rnn tanh")
-    by_name, by_plan = recorded(problem, plan="chunked:2"), recorded(problem, plan=Chunked(2))
+    by_name, by_plan = (
+        recorded(problem, plan="chunked:2", engine=engine),
+        recorded(problem, plan=Chunked(2), engine=engine),
+    )
     assert by_name.meta["plan"] == "Chunked(K=2)"
     assert all(np.array_equal(by_name.gradients[name], by_plan.gradients[name]) for name in by_plan.names)
     with pytest.raises(InputError, match=r"plan: got 3, expected Full\(\)"):
-        recorded(problem, plan=3)
+        recorded(problem, plan=3, engine=engine)
     assert Chunked(np.int64(3)).K == 3
     with pytest.raises(InputError, match="got True"):
         Chunked(True)
 
 
-def test_the_checkpointed_plan_keeps_factors_shared():
-    ledger = recorded(make_problem("lstm", T=6), plan=Checkpointed(2))
+def test_the_checkpointed_plan_keeps_factors_shared(engine):
+    ledger = recorded(make_problem("lstm", T=6), plan=Checkpointed(2), engine=engine)
     assert ledger.uses["layer0.W_xh"].delta is ledger.uses["layer0.W_hh"].delta is ledger.uses["layer0.b"].delta

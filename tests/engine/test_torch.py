@@ -41,11 +41,11 @@ def torch_pass(problem):
 
 
 @given(twins())
-def test_gradient_is_what_autograd_returns(problem):
+def test_gradient_is_what_autograd_returns(engine, problem):
     losses, gradients = torch_pass(problem)
     params, dx, dstart = gradients(losses.sum())
     arguments, named = call(problem)
-    done = gradient(*arguments, **named)
+    done = gradient(*arguments, engine=engine, **named)
     theirs = losses.detach().numpy()
     assert np.abs(done.losses - theirs).max() < 1e-12 * max(1, theirs.max())
     scale = max(np.abs(value).max() for value in params.values())
@@ -60,10 +60,10 @@ def test_gradient_is_what_autograd_returns(problem):
 
 
 @given(twins(max_T=4))
-def test_loss_gradient_is_what_autograd_returns_for_one_loss(problem):
+def test_loss_gradient_is_what_autograd_returns_for_one_loss(engine, problem):
     """The rows of the table, by T backward calls."""
     losses, gradients = torch_pass(problem)
-    ledger = recorded(problem)
+    ledger = recorded(problem, engine=engine)
     for k in range(problem.T):
         params, _, _ = gradients(losses[k])
         scale = max(np.abs(value).max() for value in params.values())
@@ -74,14 +74,14 @@ def test_loss_gradient_is_what_autograd_returns_for_one_loss(problem):
 @pytest.mark.parametrize("cell", TORCH_HAS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_every_module_of_torch_in_a_larger_size(cell, layers, bidirectional):
+def test_every_module_of_torch_in_a_larger_size(engine, cell, layers, bidirectional):
     problem = make_problem(
         cell, T=11, B=5, D=4, H=7, O=3, layers=layers, bidirectional=bidirectional, lengths=(11, 3, 7, 1, 10), scale=0.4
     )
     losses, gradients = torch_pass(problem)
     params, dx, _ = gradients(losses.sum())
     arguments, named = call(problem)
-    done = gradient(*arguments, **named)
+    done = gradient(*arguments, engine=engine, **named)
     for name, value in params.items():
         assert error(done.gradients[name], value) < 1e-12, name
     assert error(done.dx, dx) < 1e-12
@@ -126,10 +126,10 @@ def by_hand(problem, K, windowed):
     st.integers(0, 99),
     st.sampled_from(["mean", "sum"]),
 )
-def test_truncated_plans_are_what_detach_does(cell, K, layers, seed, reduction):
+def test_truncated_plans_are_what_detach_does(engine, cell, K, layers, seed, reduction):
     problem = make_problem(cell, seed=seed, T=5, layers=layers, reduction=reduction)
     arguments, named = call(problem)
     for plan, windowed in ((Chunked(K), False), (Windowed(K), True)):
-        ours = gradient(*arguments, **(named | {"plan": plan})).gradients
+        ours = gradient(*arguments, engine=engine, **(named | {"plan": plan})).gradients
         for name, value in by_hand(problem, K, windowed).items():
             assert error(ours[name], value) < 1e-12, (plan, name)

@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 
-from bptt.engine import reference
+from bptt.engine import passes
 from oracles.bridge import batch_of, loss_of, network_of, plan_of, states_of
 from oracles.untied import initial_state_gradient, input_gradient, losses, table
 
@@ -53,8 +53,8 @@ def worst_error(problem, *, cell=None, loss=None):
     if cell is not None:
         named["states"] = {prefix: cell.State(*parts) for prefix, parts in problem.states.items()}
     done, ledger = (
-        reference.gradient(network, batch, loss, **named),
-        reference.record(network, batch, loss, keep="full", **named),
+        passes.gradient(network, batch, loss, engine="reference", **named),
+        passes.record(network, batch, loss, keep="full", engine="reference", **named),
     )
     found = {"losses": done.losses, "dx": done.dx} | {name: ledger.contributions(name) for name in problem.params}
     totals = {}

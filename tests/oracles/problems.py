@@ -116,9 +116,11 @@ def grid_problem(name):
 
 
 @st.composite
-def problems(draw, *, cells=tuple(CELLS), cuts=("full",), max_T=5, ways=(1, 2)):
-    """Any problem, small."""
-    T, B = draw(st.integers(1, max_T)), draw(st.integers(1, 3))
+def problems(
+    draw, *, cells=tuple(CELLS), cuts=("full",), max_T=5, max_B=3, max_D=3, max_H=3, ways=(1, 2), scales=(0.7,)
+):
+    """Any problem, small unless told otherwise."""
+    T, B = draw(st.integers(1, max_T)), draw(st.integers(1, max_B))
     cut = draw(st.sampled_from(cuts))
     outputs, loss = draw(st.sampled_from([2, 3, None])), draw(st.sampled_from(["cross_entropy", "squared_error"]))
     if outputs is None and loss == "cross_entropy":
@@ -128,8 +130,8 @@ def problems(draw, *, cells=tuple(CELLS), cuts=("full",), max_T=5, ways=(1, 2)):
         seed=draw(st.integers(0, 999)),
         T=T,
         B=B,
-        D=draw(st.integers(1, 3)),
-        H=draw(st.integers(1, 3)),
+        D=draw(st.integers(1, max_D)),
+        H=draw(st.integers(1, max_H)),
         O=outputs,
         layers=draw(st.integers(1, 2)),
         bidirectional=draw(st.sampled_from(ways)) == 2,
@@ -141,4 +143,5 @@ def problems(draw, *, cells=tuple(CELLS), cuts=("full",), max_T=5, ways=(1, 2)):
         steps=draw(st.sampled_from(["all", "all", "last"])),
         states=draw(st.sampled_from(["random", "zero"])),
         cut=(cut,) if cut == "full" else (cut, draw(st.integers(1, T + 1))),
+        scale=draw(st.sampled_from(scales)),
     )

@@ -44,7 +44,7 @@ def _state_adjoint(made, k, t):
     """∂L_k/∂s_t by a complex step on the state after step t, forward only."""
     network, x = made.network.astype(complex), made.batch.x
     states = {"layer0.": type(made.states["layer0."])(*(p.astype(complex) for p in made.states["layer0."]))}
-    _, states = bptt.predict(network, x[:t], states=states)
+    _, states = bptt.predict(network, x[:t], states=states, engine="reference")
     widths = network.cell.state_widths()
     edges = np.cumsum([0, *widths])
     out = np.zeros(sum(widths))
@@ -55,7 +55,7 @@ def _state_adjoint(made, k, t):
         if k == t:
             y = moved["layer0."].h @ network.params["readout.W"] + network.params["readout.b"]
         else:
-            y = bptt.predict(network, x[t:], states=moved)[0][k - t - 1]
+            y = bptt.predict(network, x[t:], states=moved, engine="reference")[0][k - t - 1]
         logits = y[0]
         loss = np.log(np.exp(logits).sum()) - logits[made.batch.targets[k - 1, 0]]
         out[i] = loss.imag / 1e-30

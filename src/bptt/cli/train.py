@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from bptt.cli.options import MaybeWhole, Whole
+from bptt.cli.options import MaybeWhole
 from bptt.errors import InputError
 
 FINE, INTERRUPTED = 0, 130
@@ -52,7 +52,8 @@ def train(
     sample_every: MaybeWhole = None,
     validate_every: MaybeWhole = None,
     checkpoint_every: MaybeWhole = None,
-    threads: Whole = 1,
+    engine: Literal["auto", "reference", "compiled"] | None = None,
+    threads: MaybeWhole = None,
     json: Flag = False,
 ) -> int:
     """Train a network on text, a series or a task. Without DATA: on the English that Python ships, in about a minute.
@@ -95,14 +96,18 @@ def train(
         sample_every: iterations between two samples of text, 0 for none.
         validate_every: iterations between two looks at the validation part.
         checkpoint_every: iterations between two checkpoints.
-        threads: of matrix products; another number gives other last digits.
+        engine: compiled, the fast one, needs the extra "fast"; auto takes it where it is installed.
+        threads: of the compiled engine, one per core by default; its numbers do not depend on it. With the reference
+            engine: of matrix products, 1 by default; another number gives other last digits.
         json: write a summary as one JSON object to standard output, and nothing else.
     """
     settings = {name: value for name, value in locals().items() if name in _SETTINGS}
-    if threads < 1:
+    if threads is not None and threads < 1:
         raise InputError("threads", got=threads, expected="at least 1")
     for name in THREADS:  # read when NumPy loads. Small products gain nothing from a second thread, which only spins
-        os.environ[name] = str(threads)
+        os.environ[name] = str(threads or 1)
+    if threads is not None:
+        os.environ["BPTT_THREADS"] = str(threads)
     given = {name: value for name, value in settings.items() if value is not None and value is not False}
     return _run(data, out, resume, iterations, given, json)
 
@@ -134,7 +139,7 @@ def _run(
 _SETTINGS = (
     "cell", "hidden", "layers", "bidirectional", "nonlinearity", "reset", "peepholes", "projection", "init",
     "forget_bias", "chrono", "batch", "steps", "optimiser", "learning_rate", "momentum", "weight_decay", "clip",
-    "clip_value", "plan", "unit", "max_vocabulary", "columns", "validation", "dtype", "seed", "probe_every",
+    "clip_value", "plan", "unit", "max_vocabulary", "columns", "validation", "dtype", "engine", "seed", "probe_every",
     "sample_every", "validate_every", "checkpoint_every",
 )  # fmt: skip
 _OF_CELL = ("nonlinearity", "reset", "peepholes", "projection")

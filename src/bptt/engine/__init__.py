@@ -1,10 +1,12 @@
 """Who walks through time, and how: the reference engine and the plans."""
 
 from bptt.engine.check import check_gradient
+from bptt.engine.given import Pass
+from bptt.engine.passes import ENGINES, choose_engine, evaluate, gradient, predict, record, warm_up
 from bptt.engine.plan import Checkpointed, Chunked, Full, Plan, Windowed, parse_plan
-from bptt.engine.reference import Pass, evaluate, gradient, predict, record
 
 __all__ = [
+    "ENGINES",
     "Checkpointed",
     "Chunked",
     "Full",
@@ -12,9 +14,11 @@ __all__ = [
     "Plan",
     "Windowed",
     "check_gradient",
+    "choose_engine",
     "evaluate",
     "gradient",
     "parse_plan",
     "predict",
     "record",
+    "warm_up",
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bptt.engine.plan import Full
-from bptt.engine.run import Run
+from bptt.engine.reference import Run
 from bptt.ledger.norms import norm
 from bptt.model import Batch, Loss, Network, States
 from bptt.typing import Params

@@ -12,7 +12,7 @@ from bptt.uses import Columns, Elementwise, Matmul, Use, Uses
 FORMAT = "bptt.ledger"
 SCHEMA = 1
 KINDS: dict[str, Any] = {"matmul": Matmul, "elementwise": Elementwise}
-MAPPINGS = ("gradients", "states", "maps", "step_norms", "step_sequence_norms")
+MAPPINGS = ("gradients", "states", "maps", "step_norms", "step_sequence_norms", "step_shares")
 
 
 def save(ledger: Ledger, path: str | Path) -> None:

@@ -16,6 +16,7 @@ from bptt.errors import InputError, NotKeptError, unknown
 from bptt.ledger import norms as size
 from bptt.ledger import reductions as of
 from bptt.ledger.norms import norm, pythagoras, residual
+from bptt.ledger.reductions import share_scale
 from bptt.typing import Array, Params
 from bptt.uses import Use, Uses
 
@@ -47,7 +48,8 @@ class Ledger:
     uses: name → factors z (T, B, M) and δ (T, B, N); empty if only norms were kept.
     loss_uses: name → the same with δ (K, T, B, N); empty unless "full".
     maps: name → (K, T) ‖C[k, t]‖; empty unless a map was asked for.
-    step_norms: name → (T,) ‖dW_t‖, and per sequence (T, B); filled where only norms were kept.
+    step_norms: name → (T,) ‖dW_t‖, and per sequence (T, B); filled where they were measured while recording.
+    step_shares: name → (T,) shares; filled where they were asked for while recording.
     states: prefix → (T+1, B) ‖∂J/∂s_t‖ of each sequence.
     recorded_residuals: name → residual, where the factors it was measured with are gone.
     memo: what has been worked out so far.
@@ -66,6 +68,7 @@ class Ledger:
     maps: dict[str, Array] = field(default_factory=dict)
     step_norms: dict[str, Array] = field(default_factory=dict)
     step_sequence_norms: dict[str, Array] = field(default_factory=dict)
+    step_shares: dict[str, Array] = field(default_factory=dict)
     recorded_residuals: dict[str, float] = field(default_factory=dict)
     memo: size.Memo = field(default_factory=dict, init=False, repr=False)
 
@@ -167,12 +170,11 @@ class Ledger:
 
         All zero where the gradient is.
         """
-        dW = self.gradient(name)
-        largest = np.abs(dW).max()
-        if largest == 0:
-            return np.zeros(self.T, dW.dtype)
-        unit = dW / largest
-        return of.inner(self._use(name), unit) / (np.square(unit).sum() * largest)
+        full, columns = self._find(name)
+        if columns is None and full in self.step_shares:
+            return self.step_shares[full]
+        unit, scale = share_scale(self.gradient(name))
+        return of.inner(self._use(name), unit) / scale
 
     def coherence(self, name: str) -> float:
         """‖Σ dW_t‖ / Σ ‖dW_t‖: 1 where all uses agree, near 0 where they cancel, 0 where there is no gradient."""

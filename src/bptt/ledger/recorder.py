@@ -1,6 +1,6 @@
 """Takes in uses while an engine walks back, keeps of them what was asked for, and hands out the ledger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,14 @@ from bptt.uses import Columns, Use, Uses, with_factors
 from bptt.version import VERSION
 
 KEEP = ("factors", "norms", "full")
+
+
+def step_norms(uses: Uses, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Name → (K,) norms of the uses of one step, z (B, M) or ids (B,), δ (K, B, N)."""
+    one_step = {name: with_factors(u, lambda z: z[None], lambda d: d[..., None, :, :]) for name, u in uses.items()}
+    return {name: norms(use, shapes[name])[:, 0] for name, use in one_step.items()}
+
+
 FULL_LIMIT = 4 << 30  # bytes of a "full" ledger: δ for every pair of loss and step
 
 
@@ -42,27 +50,45 @@ class Recorder:
             if size > FULL_LIMIT:
                 do = "Use keep='factors' with map=True, fewer steps, or fewer sequences."
                 raise InputError("keep='full'", got=f"{size / 2**30:.1f} GiB", expected="at most 4 GiB", do=do)
-        self.kept: dict[str, list[Use]] = {}
-        self.norms = {name: np.zeros(T, self.dtype) for name in shapes} if keep == "norms" else {}
-        self.sequence_norms = {name: np.zeros((T, B), self.dtype) for name in shapes} if keep == "norms" else {}
+        self.kept: dict[str, list[tuple[int, Use]]] = {}
+        self.norms: dict[str, Array] = {}
+        self.sequence_norms: dict[str, Array] = {}
+        self.shares: dict[str, Array] = {}
         self.by_steps: Params = {}
         self.maps = {name: np.zeros((T, T), self.dtype) for name in shapes} if self.wants_losses else {}
-        self.loss_uses: dict[str, list[Use]] = {}
+        self.loss_uses: dict[str, list[tuple[int, Use]]] = {}
         self.states: dict[str, Array] = {}
         self.state_sums: dict[tuple[str, int], list[Array]] = {}
         self.state_parts: dict[str, tuple[Array, ...]] = {}
+        self.residuals: dict[str, float] = {}
 
-    def add(self, start: int, uses: Uses) -> None:
-        """Uses of a stretch of steps, z (n, B, M) and δ (n, B, N), the first at `start` (from 0)."""
+    def add(self, start: int, uses: Uses, measured: Mapping[str, tuple[Array, Array]] | None = None) -> None:
+        """Uses of a stretch of steps, z (n, B, M) and δ (n, B, N), the first at `start` (from 0).
+
+        measured: name → ‖dW_t‖ (n,) and ‖dW_tb‖ (n, B), from an engine that has them; its `residuals` are then its own.
+        """
         for name, use in uses.items():
-            shape = self.shapes[name]
-            if self.keep == "norms":
-                n = of.first(use).delta.shape[0]
-                self.norms[name][start : start + n] = norms(use, shape)
-                self.sequence_norms[name][start : start + n] = sequence_norms(use)
+            shape, steps = self.shapes[name], slice(start, start + of.first(use).delta.shape[0])
+            if self.keep != "norms":
+                self.kept.setdefault(name, []).append((start, use))
+            if measured is None and self.keep == "norms":
+                self._note_norms(name, steps, norms(use, shape), sequence_norms(use))
                 self.by_steps[name] = self.by_steps.get(name, 0) + of.total_by_steps(use, shape)
-            else:
-                self.kept.setdefault(name, []).insert(0, use)  # stretches come from the last to the first
+            elif measured is not None:
+                self._note_norms(name, steps, *measured[name])
+
+    def _note_norms(self, name: str, steps: slice, of_steps: Array, of_sequences: Array) -> None:
+        if name not in self.norms:
+            self.norms[name] = np.zeros(self.T, self.dtype)
+            self.sequence_norms[name] = np.zeros((self.T, self.B), self.dtype)
+        self.norms[name][steps], self.sequence_norms[name][steps] = of_steps, of_sequences
+
+    def add_shares(self, start: int, uses: Uses, gradients: Params, inner: Callable[[Use, Array], Array]) -> None:
+        """⟨dW_t, dW⟩ / ‖dW‖² of a stretch of steps, once the gradient is known; `inner` gives ⟨dW_t, V⟩ (n,)."""
+        for name, use in uses.items():
+            unit, scale = of.share_scale(gradients[name])
+            steps = slice(start, start + of.first(use).delta.shape[0])
+            self.shares.setdefault(name, np.zeros(self.T, self.dtype))[steps] = inner(use, unit) / scale
 
     def state(self, prefix: str, step: int, ds: Any) -> None:
         """∂J/∂s after `step` steps of a scan; parts (B, S)."""
@@ -75,6 +101,18 @@ class Recorder:
             for kept, part in zip(self.state_parts[prefix], ds, strict=True):
                 kept[step] = part
 
+    def add_states(self, prefix: str, first: int, sizes: Array, parts: tuple[Array, ...]) -> None:
+        """∂J/∂s after the steps of a scan from the `first` on: its norms (m, B), and its parts (m, B, S)."""
+        steps = slice(first, first + len(sizes))
+        if prefix not in self.states:
+            self.states[prefix] = np.zeros((self.T + 1, self.B), self.dtype)
+            if self.keep != "norms":
+                self.state_parts[prefix] = tuple(np.zeros((self.T + 1, *p.shape[1:]), self.dtype) for p in parts)
+        self.states[prefix][steps] = sizes
+        if self.keep != "norms":
+            for kept, part in zip(self.state_parts[prefix], parts, strict=True):
+                kept[steps] = part
+
     def add_state(self, prefix: str, step: int, ds: Any) -> None:
         """∂J/∂s after `step` steps of a scan, for some of the losses, parts (K, B, S); adds to what was there."""
         rows = [part.sum(0) for part in ds]
@@ -82,19 +120,19 @@ class Recorder:
         known = self.state_sums.get(key)
         self.state_sums[key] = rows if known is None else [a + b for a, b in zip(known, rows, strict=True)]
 
-    def losses_visitor(self, stack: Any) -> Callable[..., None]:
+    def losses_visitor(self, stack: Any, norms: Callable[..., dict[str, Array]] = step_norms) -> Callable[..., None]:
         """What an engine calls at each step (scan, t, ds, uses, first) with δ (K, B, N) of losses first…first + K − 1.
 
         stack: takes in the same calls where full factors are wanted.
+        norms: of the uses of one step, by name, given the shapes of their parameters; (K,) each.
         """
 
         def visit(scan: Any, t: int, ds: Any, uses: Uses, first: int) -> None:
             if self.keep == "full":
                 stack.visit(scan, t, ds, uses, first)
-            for name, use in uses.items():
-                full = scan.prefix + name
-                column = norms(_one_step(use), self.shapes[full])[:, 0]
-                self.maps[full][first : first + len(column), t] = column
+            shapes = {name: self.shapes[scan.prefix + name] for name in uses}
+            for name, column in norms(uses, shapes).items():
+                self.maps[scan.prefix + name][first : first + len(column), t] = column
 
         return visit
 
@@ -108,7 +146,7 @@ class Recorder:
             known: dict[int, Array] = {}
             spread = {name: _spread(use, self.T, start, known) for name, use in own.items()}
             for name, use in (uses | spread).items():
-                self.loss_uses.setdefault(name, []).insert(0, use)
+                self.loss_uses.setdefault(name, []).append((start, use))
 
     def ledger(
         self, losses: Array, gradients: Params, meta: dict[str, Any], gates: tuple[str, ...], reverse: dict[str, bool]
@@ -128,22 +166,20 @@ class Recorder:
         uses = {name: _along_time(self.kept[name], joined) for name in self.shapes if name in self.kept}
         loss_uses = {name: _along_time(self.loss_uses[name], joined) for name in self.shapes if name in self.loss_uses}
         residuals = {name: residual(found, gradients[name]) for name, found in self.by_steps.items()}
+        residuals |= self.residuals
+        ordered = [{n: found[n] for n in self.shapes if n in found}
+                   for found in (self.norms, self.sequence_norms, self.shares)]  # fmt: skip
         states = {prefix: self.states[prefix] for prefix in reverse}
         state_parts = {prefix: self.state_parts[prefix] for prefix in reverse if prefix in self.state_parts}
         return Ledger(
             meta, losses, gradients, gates, reverse, states, state_parts, uses, loss_uses, self.maps,
-            self.norms, self.sequence_norms, residuals,
+            step_norms=ordered[0], step_sequence_norms=ordered[1], step_shares=ordered[2], recorded_residuals=residuals,
         )  # fmt: skip
 
 
 def delta_width(shapes: dict[str, tuple[int, ...]]) -> int:
     """Numbers of δ per step and sequence: parameters of one layer with the same width share theirs."""
     return sum(width for _, width in {(name.rpartition(".")[0], shape[-1]) for name, shape in shapes.items()})
-
-
-def _one_step(use: Use) -> Use:
-    """A use of one step, z (B, M) and δ (K, B, N), with an axis T = 1."""
-    return with_factors(use, lambda z: z[None], lambda d: d[..., None, :, :])
 
 
 def _spread(use: Use, T: int, start: int, known: dict[int, Array]) -> Use:
@@ -159,8 +195,12 @@ def _spread(use: Use, T: int, start: int, known: dict[int, Array]) -> Use:
     return with_factors(use, delta=by_loss)
 
 
-def _along_time(parts: list[Use], joined: dict[tuple[int, ...], Array]) -> Use:
-    """Stretches of one use put together along T; arrays that parameters share are joined once, and stay shared."""
+def _along_time(stretches: list[tuple[int, Use]], joined: dict[tuple[int, ...], Array]) -> Use:
+    """Stretches of one use, each with its first step, put together along T in their order.
+
+    Arrays that parameters share are joined once, and stay shared.
+    """
+    parts = [use for _, use in sorted(stretches, key=lambda stretch: stretch[0])]
     if len(parts) == 1:
         return parts[0]
 

@@ -159,6 +159,15 @@ def inner(use: Use, W: Array) -> Array:
     return np.einsum("...bn,...bn->...", zW, use.delta)
 
 
+def share_scale(dW: Array) -> tuple[Array, float]:
+    """V and c with ⟨dW_t, dW⟩ / ‖dW‖² = ⟨dW_t, V⟩ / c, and squares of V in range; all zero where dW is."""
+    largest = np.abs(dW).max()
+    if largest == 0:
+        return np.zeros_like(dW), 1.0
+    unit = dW / largest
+    return unit, float(np.square(unit).sum() * largest)
+
+
 def step_products(use: Use, shape: tuple[int, ...]) -> Array:
     """⟨dW_s, dW_t⟩ for every pair of steps, (T, T), a block of steps against a block of steps."""
     T, parts = first(use).delta.shape[0], blocks(use, shape)

@@ -6,6 +6,7 @@ Parameters are one flat mapping, name → array: `layer0.W_xh`, `layer0.W_hh`, `
 for the other direction, and `readout.W`, `readout.b`.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -152,12 +153,7 @@ class Network:
 
     def scans(self) -> list[Scan]:
         """Every layer in every direction, in the order of the forward pass."""
-        names = [(False, "")] + [(True, "reverse.")] * self.bidirectional
-        return [
-            Scan(layer, rev, f"layer{layer}.{name}", self.cell.width * self.directions if layer else self.inputs)
-            for layer in range(self.layers)
-            for rev, name in names
-        ]
+        return list(_scans(self.inputs, self.cell.width, self.layers, self.bidirectional))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name → shape of every parameter."""
@@ -174,7 +170,7 @@ class Network:
         sizes = [f"D={self.inputs}", f"H={self.cell.hidden}"]
         sizes += [f"O={self.outputs}"] * (self.outputs is not None)
         sizes += [f"{self.layers} layers"] * (self.layers > 1) + ["both directions"] * self.bidirectional
-        count = sum(int(np.prod(shape)) for shape in self.shapes().values())
+        count = sum(value.size for value in self.params.values())
         return f"{self.cell.name}, {', '.join(sizes)}, {count:,} parameters"
 
     def initial_states(self, batch: int) -> States:
@@ -244,9 +240,25 @@ class Network:
         return out
 
 
+@functools.cache
+def _scans(inputs: int, width: int, layers: int, bidirectional: bool) -> tuple[Scan, ...]:
+    names = [(False, "")] + [(True, "reverse.")] * bidirectional
+    return tuple(
+        Scan(layer, rev, f"layer{layer}.{name}", width * len(names) if layer else inputs)
+        for layer in range(layers)
+        for rev, name in names
+    )
+
+
+def _all_finite(values: Array) -> bool:
+    """A finite sum has finite terms, and is had without a temporary; an infinite one may have overflowed."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+
+
 def require_finite(values: Array, name: str, counted: Array | None = None) -> None:
     """Raise NotFiniteError for NaN or infinity in `values` (T, B, …), where `counted` (T, B), naming the first step."""
-    if values.dtype.kind not in "fc" or np.isfinite(values).all():
+    if values.dtype.kind not in "fc" or _all_finite(values):
         return
     wrong = ~np.isfinite(values).reshape(*values.shape[:2], -1).all(-1)
     wrong = wrong if counted is None else wrong & counted

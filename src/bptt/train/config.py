@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
-from bptt.engine import parse_plan
+from bptt.engine import ENGINES, parse_plan
 from bptt.errors import DataError, InputError, unknown
 from bptt.train.clip import Clip
 from bptt.train.optimisers import SGD, Adam, make_optimiser
@@ -28,6 +28,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     optimiser: "adam" or "sgd".  momentum: of sgd.  weight_decay: of adam.
     clip_norm, clip_value: limits of the gradient, None or 0 for none.
     plan: how to walk back, as `parse_plan`.  dtype: "float32" or "float64".  seed: of everything random.
+    engine: "auto", "reference" or "compiled"; a run notes which one it began with, and goes on with that.
     probe_every, sample_every, validate_every, checkpoint_every: in iterations, 0 for never (validation and the last
         checkpoint are made at the end in any case).
     probe_batch: sequences of the probe.  validation_windows: at most so many while training; all of them at the end.
@@ -64,6 +65,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clip_value: float | None = None
     plan: str = "full"
     dtype: Literal["float32", "float64"] = "float32"
+    engine: Literal["auto", "reference", "compiled"] = "auto"
     seed: int = 0
     probe_every: int = 500
     probe_batch: int = 4
@@ -77,7 +79,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             _whole(name, getattr(self, name), 1)
         for name in ("iterations", "seed", "probe_every", "sample_every", "validate_every", "checkpoint_every"):
             _whole(name, getattr(self, name), 0)
-        for name, known in (("kind", get_args(Kind)), ("unit", ("char", "word")), ("dtype", DTYPES)):
+        for name, known in (
+            ("kind", get_args(Kind)),
+            ("unit", ("char", "word")),
+            ("dtype", DTYPES),
+            ("engine", ENGINES),
+        ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         if not 0 < self.validation < 1:

@@ -11,7 +11,7 @@ from bptt.typing import Array
 
 def generate(
     network: Network, vocabulary: tuple[str, ...] | list[str], *, unit: str = "char", length: int = 400,
-    temperature: float = 0.8, seed: int | list[int] = 0, prime: str = "",
+    temperature: float = 0.8, seed: int | list[int] = 0, prime: str = "", engine: str = "auto",
 ) -> str:  # fmt: skip
     """Text of `length` units, each drawn from softmax(y / temperature) after all before it.
 
@@ -24,6 +24,7 @@ def generate(
         seed: of the draws.
         prime: what the text begins with; it is part of what comes back. Without one the network reads a line break
             first, or its first unit where there is none.
+        engine: as `bptt.gradient`.
 
     Raises:
         InputError: a length or temperature below 0.  DataError: a prime with units that the network has never seen.
@@ -35,11 +36,11 @@ def generate(
     text, rng = decoder({"unit": unit, "vocabulary": vocabulary}), np.random.default_rng(seed)
     first = text.encode(prime) if prime else np.array([], np.int32)
     heard = first if len(first) else np.array([text.vocabulary.index("\n") if "\n" in text.vocabulary else 0])
-    y, states = predict(network, heard[:, None])
+    y, states = predict(network, heard[:, None], engine=engine)
     ids = list(first)
     for _ in range(length):
         ids.append(_draw(rng, y[-1, 0], temperature))
-        y, states = predict(network, np.array([[ids[-1]]]), states=states)
+        y, states = predict(network, np.array([[ids[-1]]]), states=states, engine=engine)
     return text.decode(ids)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from bptt.cells import pick
 from bptt.data import split_words
 from bptt.engine import check_gradient, evaluate, predict, record
-from bptt.engine.walk import forward
+from bptt.engine.reference.walk import forward
 from bptt.errors import DataError, InputError
 from bptt.ledger import Ledger
 from bptt.ledger.norms import norm
@@ -111,16 +111,16 @@ def lesson(
     )
     batch, loss = Batch(x, y), Loss("cross_entropy", reduction="sum")
     states = _random_states(network, seed)
-    ledger = record(network, batch, loss, states=states, keep="full", source="bptt.explain")
+    ledger = record(network, batch, loss, states=states, keep="full", source="bptt.explain", engine="reference")
     ledger.meta.update(words=words, targets=targets)
-    logits = predict(network, x, states=states)[0][:, 0]
+    logits = predict(network, x, states=states, engine="reference")[0][:, 0]
     odds = np.exp(logits - logits.max(1, keepdims=True))
     chances = (odds / odds.sum(1, keepdims=True))[np.arange(len(words)), y[:, 0]]
     check = check_gradient(network, batch, loss, ledger.gradients, states=states)
     update = SGD(learning_rate).update(network.params, ledger.gradients, Clip(norm=clip))
     moved = network.astype(network.dtype)
     update.apply(moved.params)
-    after = float(evaluate(moved, batch, loss, states)[0].sum())
+    after = float(evaluate(moved, batch, loss, states, engine="reference")[0].sum())
     attribution = attribute(update, ledger)
     return Lesson(
         words, targets, network, batch, loss, states, chances, ledger, check, learning_rate, update.clipped.factor,

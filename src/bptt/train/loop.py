@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bptt.engine import Pass, gradient, parse_plan, record
+from bptt.engine import Pass, choose_engine, gradient, parse_plan, record, warm_up
 from bptt.errors import FileError, InputError, NotFiniteError
 from bptt.model import Batch, Network, States
 from bptt.train.attribution import attribute
@@ -91,6 +91,7 @@ def fit(
 
 
 def _begin(config: Config, folder: str | Path | None, console: Any) -> Result:
+    config = config.replace(engine=choose_engine(config.engine))  # a run goes on with the engine that it began with
     problem = open_problem(config)
     start = Checkpoint(
         config, 0, make_network(problem, config), {}, None,
@@ -172,6 +173,7 @@ class _Training:
         validation = None
         folder = None if self.home is None else self.home.path
         self.progress.heading(self.problem.name, self.network.describe(), self.config, folder)
+        self._warm_up()
         with self.progress, Interrupt(self.progress.say) as interrupt:
             if self.saved is None and self.n == 0:
                 self._look()
@@ -184,6 +186,11 @@ class _Training:
             elif self.saved != self.n:
                 self._save()
         return self._result(validation, not done)
+
+    def _warm_up(self) -> None:
+        """The first step of a fresh installation compiles the engine: before the clock of the progress bar runs."""
+        batch = self.problem.batch(0, np.random.default_rng(0), self.config.batch)
+        warm_up(self.network, batch, self.problem.loss, self.config.engine)
 
     def _iterate(self) -> None:
         batch = self.problem.batch(self.n, self.rng, self.config.batch)
@@ -207,7 +214,10 @@ class _Training:
         """The gradient and the update that it makes. NotFiniteError names the iteration and what is kept of the run."""
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked for, and named
-                done = gradient(self.network, batch, self.problem.loss, plan=self.plan, states=self.states)
+                done = gradient(
+                    self.network, batch, self.problem.loss, plan=self.plan, states=self.states, dx=False,
+                    engine=self.config.engine,
+                )  # fmt: skip
                 update = self.optimiser.update(self.network.params, done.gradients, self.clip)
                 for name, delta in update.deltas.items():
                     if not np.isfinite(self.network.params[name] + delta).all():
@@ -237,7 +247,7 @@ class _Training:
         """The end of the run: all of the validation part, a probe, a checkpoint; nothing new if it had ended before."""
         ended = any(event["kind"] == "end" and event["iteration"] == self.n for event in self.events)
         if ended:
-            return validate(self.network, self.problem)
+            return validate(self.network, self.problem, engine=self.config.engine)
         value = self._validate(None)
         if self.n:
             self._sample()
@@ -247,7 +257,7 @@ class _Training:
         return value
 
     def _validate(self, windows: int | None) -> Validated:
-        value = validate(self.network, self.problem, windows)
+        value = validate(self.network, self.problem, windows, self.config.engine)
         self._note("validation", loss=value.loss, score=value.score)
         self.progress.validated(self.n, value.loss, value.score)
         return value
@@ -256,7 +266,9 @@ class _Training:
         if self.config.kind != "text":
             return
         facts, seed = self.problem.facts, [self.config.seed, 3, self.n]
-        text = generate(self.network, facts["vocabulary"], unit=facts["unit"], length=SAMPLE, seed=seed)
+        text = generate(
+            self.network, facts["vocabulary"], unit=facts["unit"], length=SAMPLE, seed=seed, engine=self.config.engine
+        )
         self._note("sample", text=text)
         self.progress.sample(text)
 
@@ -273,7 +285,9 @@ class _Training:
 
     def _attribute(self, batch: Batch, states: States | None, update: Update) -> None:
         """Which use moved the weights, in this iteration's update."""
-        ledger = record(self.network, batch, self.problem.loss, plan=self.plan, states=states)
+        ledger = record(
+            self.network, batch, self.problem.loss, plan=self.plan, states=states, engine=self.config.engine
+        )
         facts = {}
         for name, part in attribute(update, ledger).items():
             facts[name] = {"moved": part.moved, "carried": part.carried, "decay": part.decay}

@@ -41,7 +41,9 @@ class Probe:
     def look(self, network: Network, iteration: int) -> Probed:
         """Record a ledger of the network as it is now."""
         keep, map = self._keep(network)
-        ledger = record(network, self.batch, self.problem.loss, keep=keep, map=map, source="bptt train")
+        ledger = record(
+            network, self.batch, self.problem.loss, keep=keep, map=map, source="bptt train", engine=self.config.engine
+        )
         facts: dict[str, Any] = {
             "loss": ledger.loss,
             "residual": ledger.residual,

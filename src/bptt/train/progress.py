@@ -39,7 +39,7 @@ class Progress:
         self.say(network)
         self.say(
             f"{config.optimiser} {config.learning_rate:g}{limit}; batch {config.batch} × {config.steps} steps, "
-            f"plan {config.plan}; {config.dtype}, seed {config.seed}",
+            f"plan {config.plan}; {config.dtype}, {config.engine}, seed {config.seed}",
             style="dim",
         )
         if folder is not None:

@@ -16,7 +16,7 @@ class Validated(NamedTuple):
     score: float | None
 
 
-def validate(network: Network, problem: Problem, windows: int | None = None) -> Validated:
+def validate(network: Network, problem: Problem, windows: int | None = None, engine: str = "auto") -> Validated:
     """Mean loss over at most so many windows of the validation part (None: all), each continuing the one before."""
     count = len(problem.validation) if windows is None else min(windows, len(problem.validation))
     states: States | None = None
@@ -24,16 +24,16 @@ def validate(network: Network, problem: Problem, windows: int | None = None) -> 
     for i in range(count):
         batch = problem.validation.batch(i)
         if problem.score is None:
-            per_step, states = evaluate(network, batch, problem.loss, states)
+            per_step, states = evaluate(network, batch, problem.loss, states, engine=engine)
             losses.append(float(per_step.sum(dtype=np.float64)))
         else:
-            loss, score = _scored(network, batch, problem.loss)
+            loss, score = _scored(network, batch, problem.loss, engine)
             losses.append(loss)
     return Validated(float(np.mean(losses)), score)
 
 
-def _scored(network: Network, batch: Batch, loss: Loss) -> tuple[float, float]:
-    y, _ = predict(network, batch.x, batch.lengths)
+def _scored(network: Network, batch: Batch, loss: Loss, engine: str) -> tuple[float, float]:
+    y, _ = predict(network, batch.x, batch.lengths, engine=engine)
     weights = loss.weights(batch, network.width, network.dtype)
     right = (y.argmax(-1) == batch.targets)[weights != 0]
     return float(loss.evaluate(y, batch.targets, weights).per_step.sum(dtype=np.float64)), float(right.mean())

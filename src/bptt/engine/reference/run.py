@@ -1,71 +1,32 @@
 """One batch walked forward, and walked back under a plan: what `gradient` and `record` are made of."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from bptt.engine.given import Pass, prepare
 from bptt.engine.plan import Checkpointed, Chunked, Plan, Windowed
+from bptt.engine.reference.sums import Sums
+from bptt.engine.reference.walk import Keep, Stretch, back, forward
 from bptt.engine.stack import Stack
-from bptt.engine.sums import Sums
-from bptt.engine.walk import Keep, Stretch, back, forward
 from bptt.errors import NotFiniteError
-from bptt.ledger import Recorder
+from bptt.ledger import Recorder, inner
 from bptt.model import Batch, Loss, Network, Scan, States
-from bptt.typing import Array, Params
+from bptt.typing import Array
 from bptt.uses import Elementwise, Matmul, Uses
 
 ROWS_BYTES = 32 << 20  # adjoints of so many losses are walked back at once as fit in this
-
-
-class Pass(NamedTuple):
-    """One forward and one backward pass.
-
-    loss: J.  losses: (T,) L_k.  gradients: name → dJ/dW.  states: after the last step.
-    dstates: prefix → dJ/ds_0, the gradient of the initial state.  dx: (T, B, D), None for ids and for Windowed.
-    """
-
-    loss: float
-    losses: Array
-    gradients: Params
-    states: States
-    dstates: States
-    dx: Array | None
-
-
-def valid_steps(batch: Batch) -> Array | None:
-    """(T, B) whether a sequence still goes on; None where all have T steps."""
-    T = len(batch.x)
-    if batch.lengths is None or (np.asarray(batch.lengths) == T).all():
-        return None
-    return np.arange(T)[:, None] < np.asarray(batch.lengths)
-
-
-def clean_inputs(x: Array, valid: Array | None, dtype: Any) -> Array:
-    """The inputs in the network's dtype, with 0 after each sequence's end, so that padding cannot touch any number."""
-    x = x if x.dtype.kind in "iu" else x.astype(np.result_type(dtype, x.dtype) if x.dtype.kind == "c" else dtype)
-    return x if valid is None else np.where(valid.reshape(*valid.shape, *[1] * (x.ndim - 2)), x, x.dtype.type(0))
 
 
 class Run:
     """One batch walked forward, and what walking it back needs."""
 
     def __init__(self, network: Network, batch: Batch, loss: Loss, plan: Plan, states: States | None):
-        optional = [None if part is None else np.asarray(part) for part in (batch.lengths, batch.mask)]
-        batch = Batch(np.asarray(batch.x), np.asarray(batch.targets), *optional)
-        network.check_batch(batch)
-        self.T, self.B = batch.x.shape[:2]
-        states = network.check_states(states, self.B)
-        self.network, self.loss, self.plan, self.valid = network, loss, plan, valid_steps(batch)
-        self.weights = loss.weights(batch, network.width, np.empty(0, network.dtype).real.dtype)
-        counted = self.weights != 0
-        loss.check(batch, network.width, counted)
-        counted = counted.reshape(*counted.shape, *[1] * (batch.targets.ndim - 2))
-        self.targets = np.where(counted, batch.targets, batch.targets.dtype.type(0))
-        if self.targets.dtype.kind == "f":
-            self.targets = self.targets.astype(self.weights.dtype)
-        self.x = clean_inputs(batch.x, self.valid, network.dtype)
-        self._forward(states)
+        given = prepare(network, batch, loss, plan, states)
+        self.network, self.loss, self.plan, self.T, self.B, self.valid = given[:6]
+        self.x, self.targets, self.weights = given.x, given.targets, given.weights
+        self._forward(given.states)
 
     def _forward(self, states: States) -> None:
         """Walk forward once; of several stretches only the last keeps its tapes."""
@@ -137,37 +98,55 @@ class Run:
         W = self.network.params["readout.W"]
         return dy, (dy.reshape(-1, W.shape[1]) @ W.T).reshape(*dy.shape[:-1], W.shape[0])
 
-    def gradient(self) -> Pass:
+    def gradient(self, dx: bool = True) -> Pass:
         """Walk the whole loss back at once, and add up."""
         sums = self._sums()
-        dstates, dx = self._walk_back(sums.visit, sums.add)
-        return self._finish(sums, dstates, dx)
+        dstates, found = self._walk_back(sums.visit, sums.add)
+        return self._finish(sums, dstates, found if dx else None)
 
-    def record(self, recorder: Recorder) -> Pass:
+    def record(self, recorder: Recorder, shares: bool = False) -> Pass:
         """The same, with every use handed to a recorder; the gradient is added up apart from what that keeps."""
-        sums, T = self._sums(), self.T
-        stack = Stack(0, 0)
+        sums = self._sums()
         note_state = recorder.add_state if isinstance(self.plan, Windowed) else recorder.state
 
-        def visit(scan: Scan, t: int, ds: Any, uses: Uses, first: int = 0) -> None:
+        def see(scan: Scan, t: int, ds: Any, uses: Uses) -> None:
             sums.visit(scan, t, ds, uses)
+            note_state(scan.prefix, self.T - t if scan.reverse else t + 1, ds)
+
+        def end(stretch: Stretch, uses: Uses, readout: Uses) -> None:
+            sums.add(stretch, readout)
+            recorder.add(stretch.start, uses | readout)
+
+        dstates, dx = self._walk_back_stacked(see, end)
+        for prefix, ds in dstates.items():
+            recorder.state(prefix, 0, ds)
+        if recorder.wants_losses:
+            self._walk_back_losses(recorder)
+        done = self._finish(sums, dstates, dx)
+        if shares:  # the gradient must be known first, so they take a walk of their own
+            self._walk_back_stacked(
+                lambda scan, t, ds, uses: None,
+                lambda stretch, uses, readout: recorder.add_shares(
+                    stretch.start, uses | readout, done.gradients, inner
+                ),
+            )  # fmt: skip
+        return done
+
+    def _walk_back_stacked(
+        self, see: Callable[..., None], end: Callable[[Stretch, Uses, Uses], None]
+    ) -> tuple[States, Array | None]:
+        """The whole loss, with the uses of every stretch stacked for `end`."""
+        stack = Stack(0, 0)
+
+        def visit(scan: Scan, t: int, ds: Any, uses: Uses, first: int = 0) -> None:
+            see(scan, t, ds, uses)
             stack.visit(scan, t, ds, uses, first)
-            note_state(scan.prefix, T - t if scan.reverse else t + 1, ds)
 
         def begin(stretch: Stretch) -> None:
             nonlocal stack
             stack = Stack(stretch.start, len(stretch.y))
 
-        def end(stretch: Stretch, readout: Uses) -> None:
-            sums.add(stretch, readout)
-            recorder.add(stretch.start, stack.uses() | readout)
-
-        dstates, dx = self._walk_back(visit, end, begin)
-        for prefix, ds in dstates.items():
-            recorder.state(prefix, 0, ds)
-        if recorder.wants_losses:
-            self._walk_back_losses(recorder)
-        return self._finish(sums, dstates, dx)
+        return self._walk_back(visit, lambda stretch, readout: end(stretch, stack.uses(), readout), begin)
 
     def _sums(self) -> Sums:
         return Sums({name: value.shape for name, value in self.network.params.items()}, self.network.dtype)
