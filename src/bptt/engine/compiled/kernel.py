@@ -34,15 +34,13 @@ def cache_folder() -> Path:
     """Where compiled functions are kept: BPTT_CACHE_DIR, or the user's folder for caches."""
     given = os.environ.get(ENV)
     if given:
-        return Path(given) / f"kernels-{_digest()}"
-    home = Path.home() if os.environ.get("HOME") or sys.platform == "win32" else Path("/nonexistent")
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
-    return base / "bptt" / f"kernels-{_digest()}"
+        return Path(given).absolute() / f"kernels-{_digest()}"
+    base = os.environ.get({"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME"), "")
+    if not os.path.isabs(base):  # not set, or not to be followed
+        below = {"win32": ("AppData", "Local"), "darwin": ("Library", "Caches")}.get(sys.platform, (".cache",))
+        home = os.path.expanduser("~")
+        base = Path(home if os.path.isabs(home) and home != "/" else os.devnull, *below)  # no home, nothing is kept
+    return Path(base) / "bptt" / f"kernels-{_digest()}"
 
 
 @functools.cache

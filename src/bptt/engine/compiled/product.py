@@ -6,8 +6,19 @@ from bptt.engine.compiled.emit import ALIGN, panel
 from bptt.engine.compiled.emit import ROWS as _ROWS
 from bptt.engine.compiled.kernel import kernel
 from bptt.engine.compiled.memory import aligned
-from bptt.engine.compiled.tiles import squares_4, squares_8, tile_1, tile_1_one, tile_2, tile_2_one, tile_4, tile_8
-from bptt.engine.compiled.vector import copy_eights, copy_panel, flush_denormals, restore
+from bptt.engine.compiled.tiles import (
+    scaled_squares_4,
+    scaled_squares_8,
+    squares_4,
+    squares_8,
+    tile_1,
+    tile_1_one,
+    tile_2,
+    tile_2_one,
+    tile_4,
+    tile_8,
+)
+from bptt.engine.compiled.vector import copy_eights, copy_panel, dot, flush_denormals, restore
 from bptt.typing import Array
 
 PANEL_4, PANEL_8 = panel(4), panel(8)
@@ -132,7 +143,7 @@ def _add(Z, z, ldz, D, d, ldd, steps, B, M, N, width, first, last, C, sums, squa
     own, blocks, by_step = (last - first) * width, -(-M // 8), squares.size > 0
     per = min(steps, max(1, DEPTH // B))  # steps whose rows are packed at once
     column, inputs = _scratch(per * B * width, C), _scratch(per * B * blocks * 8, C)
-    small = np.empty(width, C.dtype)
+    small, totals, ones = np.empty(width, C.dtype), _scratch(2 * width, C), np.ones(2 * width, C.dtype)
     for t in range(0, steps, per):
         some = min(per, steps - t)
         parts, rows = (some, B) if by_step else (1, some * B)
@@ -146,7 +157,9 @@ def _add(Z, z, ldz, D, d, ldd, steps, B, M, N, width, first, last, C, sums, squa
                 for j in range(width):
                     sums[c + j] += small[j]
                 if by_step:
-                    squares[t + part, p] = _squares(inputs, at, column, rows, C, c, own, blocks, scales[t + part])
+                    squares[t + part, p] = _squares(
+                        inputs, at, column, rows, C, c, own, blocks, scales[t + part], totals, ones
+                    )  # fmt: skip
                 else:
                     for i in range(blocks):
                         here, into = at + i * rows * 8, c + i * 8 * own
@@ -158,17 +171,23 @@ def _add(Z, z, ldz, D, d, ldd, steps, B, M, N, width, first, last, C, sums, squa
 
 
 @kernel
-def _squares(inputs, at, column, rows, C, c, own, blocks, scale):
+def _squares(inputs, at, column, rows, C, c, own, blocks, scale, totals, ones):
     """The step added to a panel of C, and the square of its scaled norm."""
-    found = 0.0
+    totals[:] = 0
     for i in range(blocks):
         here, into = at + i * rows * 8, c + i * 8 * own
-        if _ROWS == 8:
-            found += squares_8(inputs, here, 1, 8, column, 0, rows, C, into, own, scale)
+        if scale == 1:
+            if _ROWS == 8:
+                squares_8(inputs, here, 1, 8, column, 0, rows, C, into, own, scale, totals)
+            else:
+                squares_4(inputs, here, 1, 8, column, 0, rows, C, into, own, scale, totals)
+                squares_4(inputs, here + 4, 1, 8, column, 0, rows, C, into + 4 * own, own, scale, totals)
+        elif _ROWS == 8:
+            scaled_squares_8(inputs, here, 1, 8, column, 0, rows, C, into, own, scale, totals)
         else:
-            found += squares_4(inputs, here, 1, 8, column, 0, rows, C, into, own, scale)
-            found += squares_4(inputs, here + 4, 1, 8, column, 0, rows, C, into + 4 * own, own, scale)
-    return found
+            scaled_squares_4(inputs, here, 1, 8, column, 0, rows, C, into, own, scale, totals)
+            scaled_squares_4(inputs, here + 4, 1, 8, column, 0, rows, C, into + 4 * own, own, scale, totals)
+    return dot(totals, 0, ones, 0, totals.size)
 
 
 @kernel

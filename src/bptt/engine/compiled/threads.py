@@ -29,7 +29,7 @@ class _Crowd:
 
     def heard(self, waits: int, meetings: int) -> None:
         """After a walk: how many of its meetings took long. Each crowded walk doubles the time until the next try."""
-        if waits * 50 > meetings:
+        if waits * 10 > meetings:
             self.until, self.pause = time.monotonic() + self.pause, min(60.0, 2 * self.pause)
         else:
             self.pause = 1.0

@@ -67,33 +67,33 @@ def _tile(rows, panels):
     return tile
 
 
-def _squares(rows):
-    """C += A B for one panel, and Σ (scale · A B)²."""
+def _squares(rows, scaled):
+    """C += A B for one panel; and to the 4 vectors of squares, the squares of the elements of A B (times scale)."""
 
     @intrinsic
-    def tile(typing, a, ai, si, sk, b, bi, K, c, ci, ldc, scale):
+    def tile(typing, a, ai, si, sk, b, bi, K, c, ci, ldc, scale, squares):
         n = types.intp
-        signature = a.dtype(a, n, n, n, b, n, n, c, n, n, a.dtype)
+        signature = types.void(a, n, n, n, b, n, n, c, n, n, a.dtype, squares)
 
         def emit(context, builder, signature, args):
-            a, ai, si, sk, b, bi, K, c, ci, ldc, scale = args
+            a, ai, si, sk, b, bi, K, c, ci, ldc, scale, squares = args
             code, kinds = Code(context, builder, signature.args[0].dtype), signature.args
             start, first = code.at(kinds[0], a, ai), code.at(kinds[4], b, bi)
             sums = [code.zero() for _ in range(2 * rows)]
-            sums = _multiply(
-                code, rows, 1, start, code.bytes(si), code.bytes(sk), first, code.const(0), K, sums
-            )  # fmt: skip
+            sums = _multiply(code, rows, 1, start, code.bytes(si), code.bytes(sk), first, code.const(0), K, sums)
             scale, place, across = code.spread(scale), code.at(kinds[7], c, ci), code.bytes(ldc)
-            squares = [code.zero() for _ in range(4)]
+            found = code.at(kinds[11], squares, code.const(0))
+            totals = [code.load(found, i * BYTES) for i in range(4)]
             for i in range(rows):
                 for j in range(2):
-                    value = sums[2 * i + j]
+                    value, at = sums[2 * i + j], (2 * i + j) % 4
                     code.store(builder.fadd(code.load(place, j * BYTES), value), place, j * BYTES)
-                    scaled = builder.fmul(value, scale)
-                    at = (2 * i + j) % 4
-                    squares[at] = code.fma(scaled, scaled, squares[at])
+                    value = builder.fmul(value, scale) if scaled else value
+                    totals[at] = code.fma(value, value, totals[at])
                 place = builder.add(place, across)
-            return code.added(squares)
+            for i, total in enumerate(totals):
+                code.store(total, found, i * BYTES)
+            return context.get_dummy_value()
 
         return signature, emit
 
@@ -102,4 +102,5 @@ def _squares(rows):
 
 tile_1, tile_2, tile_4, tile_8 = _tile(1, 4), _tile(2, 2), _tile(4, 1), _tile(8, 1)
 tile_1_one, tile_2_one = _tile(1, 1), _tile(2, 1)
-squares_4, squares_8 = _squares(4), _squares(8)
+squares_4, squares_8 = _squares(4, False), _squares(8, False)
+scaled_squares_4, scaled_squares_8 = _squares(4, True), _squares(8, True)

@@ -294,7 +294,9 @@ def _direction(N: int, dtype: np.dtype) -> Array:
 
 
 def _to_one(sizes: Array, dtype: np.dtype) -> Array:
-    """Powers of two that bring numbers near 1; 1 for those that cannot be."""
+    """Powers of two that bring numbers near 1; 1 for those that are not far from it, and those that cannot be."""
+    if len(sizes) and sizes.min() > 1e-12 and sizes.max() < 1e12:
+        return np.ones(len(sizes), dtype)
     most = 120 if dtype.itemsize == 4 else 1000
     usable = (sizes > 0) & np.isfinite(sizes)
     exponents = np.frexp(np.where(usable, sizes, 0.5))[1]
