@@ -12,6 +12,7 @@ import pytest
 
 from bptt.cli.main import run
 from bptt.cli.train import THREADS
+from bptt.ledger import Ledger
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 60
 SMALL = ["--hidden", "12", "--batch", "4", "--iterations", "6", "--probe-every", "3"]
@@ -22,7 +23,7 @@ LONG = [word.replace("6", "1000000") for word in TEXTUAL]
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in THREADS:  # the command sets them; the fixture puts them back
+    for name in (*THREADS, "BPTT_THREADS"):  # the command sets them; the fixture puts them back
         monkeypatch.setenv(name, "1")
     (tmp_path / "cats.txt").write_text(TEXT)
     rows = "\n".join(f"{n},{np.sin(n / 3):.5f}" for n in range(400))
@@ -112,6 +113,15 @@ def test_options_reach_the_configuration(place, capsys):
     assert {key: config[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize(("asked", "noted"), [([], "compiled"), (["--engine", "reference"], "reference")])
+def test_a_run_notes_the_engine_that_it_was_trained_with(place, asked, noted):
+    assert run(["train", "cats.txt", *TEXTUAL, "--out", "r", *asked, "--threads", "2"]) == 0
+    assert json.loads((place / "r" / "config.json").read_text())["engine"] == noted
+    ledger = Ledger.load(place / "r" / "ledgers" / "iteration-000003.safetensors")
+    assert ledger.meta["engine"] == noted
+    assert os.environ["BPTT_THREADS"] == "2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -127,6 +137,7 @@ def test_options_reach_the_configuration(place, capsys):
         (["cats.txt", "--optimiser", "adm"], "Did you mean 'adam'"),
         (["cats.txt", "--peepholes", "--cell", "gru"], "option of gru"),
         (["cats.txt", "--threads", "0"], "threads"),
+        (["cats.txt", "--engine", "fast"], "engine"),
         (["cats.txt", "--columns", "a"], "columns: got a text, expected a series"),
         (["adding:20", "--steps", "10"], "expected 20, those of adding:20"),
         (["adding:20", "--unit", "word"], "unit: got a task, expected a text"),

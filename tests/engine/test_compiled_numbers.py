@@ -4,14 +4,19 @@ The reference is held against the oracles elsewhere; so is the compiled engine, 
 that rows and columns come in whole tiles, in parts of them, and in several.
 """
 
+import contextlib
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bptt.engine import Checkpointed, gradient
-from oracles.bridge import call, differences, everything, network_of
-from oracles.problems import CELLS, make_problem, problems
+from bptt.engine import Checkpointed, gradient, predict, record
+from bptt.errors import InputError
+from bptt.ledger import Ledger
+from oracles.bridge import call, differences, everything, network_of, recorded
+from oracles.problems import CELLS, changed, make_problem, problems
 
 PLANS = ("full", "full", "chunked", "windowed")
 SAME = 2e-13  # float64; worst of 1,000 such problems: 2.1e-14, of shares
@@ -48,7 +53,7 @@ def test_every_number_of_units(H):
 
 @settings(parent=settings(), max_examples=2 * settings().max_examples)
 @given(
-    problems(cuts=PLANS, max_B=20, max_D=40, max_H=40, scales=(0.7, 0.25)),
+    problems(cuts=PLANS, max_B=20, max_D=40, max_H=40, scales=(0.25, 0.1)),
     st.sampled_from(["norms", "factors", "full"]),
     st.none() | st.integers(1, 6),
 )
@@ -61,16 +66,20 @@ def test_everything_there_is(problem, keep, n):
 @pytest.mark.parametrize("cell", ["rnn tanh", "gru after", "gru before", "lstm both"])
 @pytest.mark.parametrize("B", [1, 5, 13])
 def test_long_sequences(cell, B):
-    """More steps than are added up at once, multiplied at once and walked at once."""
-    problem = make_problem(cell, T=700, B=B, D=3, H=9, scale=0.4, loss="squared_error")
-    arguments, named = call(problem)
-    for plan in (None, "checkpointed", "chunked:100"):
-        named["plan"] = plan or named["plan"]
-        right = gradient(*arguments, engine="reference", **named).gradients
-        ours = gradient(*arguments, engine="compiled", **named).gradients
+    """More steps than are added up at once, multiplied at once and walked at once. In float32 worst 1.3e-6."""
+    problem = make_problem(cell, T=700, B=B, D=3, H=9, scale=0.3, loss="squared_error")
+    for plan in ("full", "checkpointed", "chunked:100"):
+        right = gradient_of(problem, "reference", plan)
         largest = max(np.abs(value).max() for value in right.values())
-        for name, value in right.items():
-            assert np.abs(ours[name] - value).max() < SAME * largest, (name, plan)
+        for dtype, allowed in ((np.float64, SAME), (np.float32, 1e-5)):
+            ours = gradient_of(problem, "compiled", plan, dtype)
+            for name, value in right.items():
+                assert np.abs(ours[name] - value).max() < allowed * largest, (name, plan)
+
+
+def gradient_of(problem, engine, plan, dtype=np.float64):
+    arguments, named = call(problem, dtype)
+    return gradient(*arguments, engine=engine, **(named | {"plan": plan})).gradients
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -159,3 +168,69 @@ def test_ids_and_classes_may_be_whole_numbers_of_any_kind(kind):
     )
     assert ours.loss == expected.loss
     assert all(np.array_equal(ours.gradients[name], value) for name, value in expected.gradients.items())
+
+
+@pytest.mark.parametrize(("dtype", "other"), [(np.float32, np.float64), (np.float64, np.float32)])
+@pytest.mark.parametrize("cell", ["gru before", "lstm both"])
+def test_one_parameter_of_another_dtype_is_taken_for_what_it_is_or_refused(cell, dtype, other):
+    """As after `network.params["layer0.W_hh"] = np.eye(5)` in a network of float32."""
+    problem = make_problem(cell, T=4, B=3, D=3, H=5, layers=2, scale=0.4)
+    right = recorded(problem).gradients
+    largest = max(np.abs(value).max() for value in right.values())
+    for name in problem.params:
+        (network, batch, loss), named = call(problem, dtype)
+        network.params[name] = network.params[name].astype(other)
+        with contextlib.suppress(InputError):
+            ours = gradient(network, batch, loss, engine="compiled", **named).gradients
+            assert all(np.abs(ours[n] - value).max() < CLOSE * largest for n, value in right.items()), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("B", [2, 12, 13, 14])
+@pytest.mark.parametrize("ids", [False, True])
+def test_norms_where_sequences_cancel(dtype, B, ids):
+    """Pairs of sequences that pull against each other: ‖dW_t‖ is a thousandth of the sum of ‖dW_tb‖."""
+    problem = make_problem("gru after", T=4, B=B, D=3, H=5, O=2, loss="squared_error", reduction="sum", ids=ids)
+    pairs = np.arange(B) // 2 * 2
+    start = {prefix: tuple(part[pairs] for part in parts) for prefix, parts in problem.states.items()}
+    problem = changed(problem, x=problem.x[:, pairs], states=start)
+    (network, batch, _loss), named = call(problem)
+    y = predict(network, batch.x, None, named["states"], engine="reference")[0]
+    error = np.where(np.arange(B) % 2, -1, 1 + 1e-3)[:, None] * 0.1
+    error[-1] *= 1 if B % 2 == 0 else 1e-3
+    problem = changed(problem, targets=y - error)
+    right, ours = recorded(problem), recorded(problem, dtype, engine="compiled")
+    for name in right.names:
+        whole, terms = right.norms(name), right.sequence_norms(name).sum(1)
+        assert (whole < 2e-3 * terms).all()
+        allowed = (2e-5 if dtype is np.float32 else 1e-13) * terms.max()
+        assert np.abs(ours.norms(name) - whole).max() < allowed, name
+        assert np.abs(ours.map(name).astype(np.float64) - right.map(name)).max() < allowed, name
+
+
+@pytest.mark.parametrize("keep", ["norms", "factors", "full"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_ledger_is_saved_whole_and_lives_on_when_the_batch_is_gone(cell, keep, tmp_path):
+    problem = make_problem(cell, T=4, B=2, layers=2, bidirectional=True, lengths=(4, 2), ids=True)
+    (network, batch, loss), named = call(problem, np.float32)
+    ledger = record(network, batch, loss, engine="compiled", keep=keep, map=True, shares=True, **named)
+    untouched = everything_of(recorded(problem, np.float32, engine="compiled", keep=keep, map=True, shares=True))
+    for array in (batch.x, batch.targets, batch.lengths, *network.params.values(), *named["states"]["layer0."]):
+        array[...] = 0
+    ledger.save(tmp_path / "ledger.safetensors")
+    loaded = Ledger.load(tmp_path / "ledger.safetensors")
+    assert loaded.meta == ledger.meta
+    for found in (everything_of(ledger), everything_of(loaded), everything_of(pickle.loads(pickle.dumps(ledger)))):
+        assert found.keys() == untouched.keys()
+        assert all(np.array_equal(found[key], value) for key, value in untouched.items())
+
+
+def everything_of(ledger):
+    """All that a ledger can be asked for."""
+    asked = ["gradient", "norms", "sequence_norms", "shares", "map"]
+    asked += ["step_gradients", "cosines"] * (ledger.meta["keep"] != "norms")
+    asked += ["contributions"] * (ledger.meta["keep"] == "full")
+    out = {(what, name): getattr(ledger, what)(name) for what in asked for name in ledger.names}
+    out |= {("states", prefix): value for prefix, value in ledger.states.items()}
+    out |= {("residual", name): np.float32(value) for name, value in ledger.residuals.items()}
+    return out | {("losses", ""): ledger.losses}

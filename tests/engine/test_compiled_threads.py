@@ -56,12 +56,12 @@ def assert_no_bit_differs(ours, expected):
 @pytest.mark.parametrize("size", [ROWS, UNITS], ids=["rows", "units"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_number_of_threads_changes_no_bit(divided, cell, size, ragged, dtype):
-    problem = problem_of(cell, size, ragged)
-    alone = everything(problem, dtype, engine="compiled", threads=1, keep="factors")
+    problem, keep = problem_of(cell, size, ragged), "norms" if ragged else "factors"
+    alone = everything(problem, dtype, engine="compiled", threads=1, keep=keep)
     assert all(len(parts) == 1 for parts in divided)
     for count in (2, 3, 8):
         divided.clear()
-        assert_no_bit_differs(everything(problem, dtype, engine="compiled", threads=count, keep="factors"), alone)
+        assert_no_bit_differs(everything(problem, dtype, engine="compiled", threads=count, keep=keep), alone)
         by_units = size is UNITS and cell not in ("gru before", "lstm projection", "lstm both")
         if size is ROWS or by_units:
             assert any(len(parts) > 1 for parts in divided)
@@ -195,3 +195,52 @@ def test_a_child_of_a_process_that_had_threads_has_threads_of_its_own(pool):
     command = [sys.executable, "-W", "ignore", "-c", FORK, pool]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+FAILING = """
+import sys, threading
+import numpy as np
+from bptt.engine import gradient
+from bptt.engine.compiled import rnn, threads, walk
+from oracles.bridge import call
+from oracles.problems import make_problem
+
+for module in (threads, walk):
+    module.WORTH = 0
+threads.WEIGHTS, threads.cores, threads.CROWD.is_there = 0, lambda: 2, lambda: False
+arguments, named = call(make_problem("rnn tanh", B=1, H=64, T=20, scale=0.1), np.float32)
+expected = gradient(*arguments, engine="compiled", threads=2, **named)
+right, caller, met = rnn.RNNKernel.forward, threading.current_thread(), []
+
+
+def wrong(self, w, tape, x, ids, valid, reverse, how):
+    met.append(how[-1])
+    if (threading.current_thread() is caller) == (sys.argv[1] == "caller"):
+        raise KeyboardInterrupt
+    right(self, w, tape, x, ids, valid, reverse, how)
+
+
+rnn.RNNKernel.forward = wrong
+try:
+    gradient(*arguments, engine="compiled", threads=2, **named)
+except KeyboardInterrupt:
+    print("told")
+assert 2 in met, "nobody met"
+rnn.RNNKernel.forward = right
+ours = gradient(*arguments, engine="compiled", threads=2, **named)
+assert all(np.array_equal(ours.gradients[name], value) for name, value in expected.gradients.items())
+assert not threads._POOL.lock.locked()
+"""
+
+
+@pytest.mark.parametrize("who", ["caller", "other"])
+def test_whoever_fails_does_not_leave_the_others_waiting(who):
+    """As where Ctrl-C comes while a kernel is compiled: units meet at every step, and one of them never comes."""
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, who], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "told\n"

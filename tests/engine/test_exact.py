@@ -1,8 +1,9 @@
 """Every number of a ledger against the untied network: its own copy of each parameter at each step, by complex step.
 
-Errors are relative to the largest entry of all tables of the network. The worst one over 1,200 random problems is 2e-14
-in float64 (EXACT leaves a factor of 50). Relative to the largest entry of the same parameter's table it is 5e-13
-(PROMISED leaves a factor of 200): where every use of a small parameter is saturated, 1 − tanh² and σ (1 − σ) cancel.
+Both engines. Errors are relative to the largest entry of all tables of the network. The worst one over 1,200 random
+problems is 4.4e-14 in float64, of either engine (EXACT leaves a factor of 20). Relative to the largest entry of the
+same parameter's table it is 3.6e-12 of the reference and 4.3e-12 of the compiled engine (PROMISED leaves a factor of
+20): where every use of a small parameter is saturated, 1 − tanh² and σ (1 − σ) cancel.
 """
 
 import numpy as np

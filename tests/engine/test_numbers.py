@@ -31,6 +31,7 @@ def test_float32_is_right_to_five_digits(engine, problem):
     """Against the float64 oracle, relative to the largest entry of all tables. Worst measured over 1,200: 1.2e-5.
 
     That one has saturated units: 1 − tanh² and σ (1 − σ) cancel there. With weights of half the size it is 1.3e-6.
+    Over another 1,200 it is 6.0e-6 of the reference and 6.7e-6 of the compiled engine.
     """
     arguments, named = call(problem, np.float32)
     done, ledger = gradient(*arguments, engine=engine, **named), recorded(problem, np.float32, engine=engine)
@@ -82,9 +83,11 @@ def test_a_gradient_that_explodes_to_1e_plus_200_is_not_infinite(engine, keep):
     assert ledger.gains() == pytest.approx(np.full(T, w), rel=1e-12)
 
 
-def test_a_gradient_below_the_smallest_normal_number_raises_no_warning():
-    ledger = recorded(one_unit(0.1, 156))
-    assert 0 < ledger.norms("W_hh")[0] < np.finfo(float).tiny
+def test_a_gradient_below_the_smallest_normal_number_raises_no_warning(engine):
+    """Which the compiled engine takes for 0."""
+    ledger = recorded(one_unit(0.1, 156), engine=engine)
+    norm = ledger.norms("W_hh")[0]
+    assert 0 < norm < np.finfo(float).tiny if engine == "reference" else norm == 0
     assert np.isfinite(ledger.cosines("W_hh")).all()
     assert np.isfinite(ledger.shares("W_hh")).all()
     assert np.isfinite(ledger.coherence("W_hh"))

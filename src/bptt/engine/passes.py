@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bptt.cells import GRU, LSTM, RNN
 from bptt.engine.cores import thread_count
 from bptt.engine.given import Pass, clean_inputs, prepare, valid_steps
 from bptt.engine.plan import Checkpointed, Plan, as_plan
@@ -26,28 +27,31 @@ from bptt.model import Batch, Loss, Network, States
 from bptt.typing import Array
 
 ENGINES = ("auto", "reference", "compiled")
+CELLS = (RNN, GRU, LSTM)  # what it has kernels of
 NOT_THERE = "no numba"
 REAL = (np.dtype(np.float32), np.dtype(np.float64))  # what the compiled engine computes in
 
 
-def choose_engine(engine: str, dtype: Any = np.float64) -> str:
-    """The engine that runs when this one is asked for, for a network of this dtype.
+def choose_engine(engine: str, dtype: Any = np.float64, cell: Any = None) -> str:
+    """The engine that runs when this one is asked for, for a network of this dtype and cell.
 
     Raises:
         UnknownName: there is none of that name.  MissingExtra: "compiled" without the extra `fast`.
-        InputError: "compiled" for anything but float32 and float64.
+        InputError: "compiled" for anything but float32 and float64, or for a cell of your own.
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     if engine == "reference":
         return engine
-    missing, real = _missing(), np.dtype(dtype) in REAL
+    missing, real, known = _missing(), np.dtype(dtype) in REAL, cell is None or type(cell) in CELLS
     if engine == "compiled" and missing:
         upgrade = "" if missing == NOT_THERE else "--upgrade "
         raise MissingExtra("engine 'compiled'", got=missing, do=f"pip install {upgrade}'bptt[fast]'")
     if engine == "compiled" and not real:
         raise InputError("engine 'compiled'", got=np.dtype(dtype), expected="float32 or float64")
-    return "compiled" if real and not missing else "reference"
+    if engine == "compiled" and not known:
+        raise InputError("engine 'compiled'", got=f"the cell {type(cell).__name__}", expected="RNN, GRU or LSTM")
+    return "compiled" if real and known and not missing else "reference"
 
 
 @functools.cache
@@ -75,7 +79,7 @@ def _passed(
     """
     if threads is not None:
         thread_count(threads)
-    if choose_engine(engine, given[0].dtype) == "reference":
+    if choose_engine(engine, given[0].dtype, given[0].cell) == "reference":
         return do(Run(*given))
     from bptt.engine.compiled import Run as CompiledRun
     from bptt.engine.compiled import Unfinished
@@ -127,7 +131,7 @@ def predict(
     T, B = x.shape[:2]
     states, valid, every = network.check_states(states, B), valid_steps(blank), Checkpointed().steps(T)
     x = clean_inputs(x, valid, network.dtype)
-    if choose_engine(engine, network.dtype) == "compiled":
+    if choose_engine(engine, network.dtype, network.cell) == "compiled":
         from bptt.engine.compiled import outputs
 
         return outputs(network, x, states, valid, every, thread_count(threads))
@@ -187,7 +191,7 @@ def record(
     meta = {
         "source": source,
         "network": network.describe(),
-        "engine": choose_engine(engine, network.dtype),
+        "engine": choose_engine(engine, network.dtype, network.cell),
         "gradient": "raw: before clipping and scaling",
         "loss": f"{loss.kind}, {loss.reduction}, {loss.steps} steps",
         "plan": repr(plan),
@@ -209,5 +213,5 @@ def warm_up(network: Network, batch: Batch, loss: Loss, engine: str = "auto") ->
         ShapeError, InputError, UnknownName, MissingExtra: as `gradient`; what is not finite is left to the step.
     """
     with contextlib.suppress(NotFiniteError):
-        if choose_engine(engine, network.dtype) == "compiled":
+        if choose_engine(engine, network.dtype, network.cell) == "compiled":
             gradient(network, batch, loss, engine=engine, dx=False)

@@ -108,6 +108,7 @@ def _begin(config: Config, folder: str | Path | None, console: Any) -> Result:
 def _resume(folder: Path, iterations: int | None, console: Any) -> Result:
     with RunFolder(folder, resume=True) as home:
         config = read_config(folder)
+        choose_engine(config.engine)  # before anything is written
         if iterations is not None and iterations != config.iterations:
             config = config.replace(iterations=iterations)
             Config.__post_init__(config)

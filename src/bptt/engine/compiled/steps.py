@@ -24,11 +24,14 @@ def input_weights(W: Array, ids: bool) -> tuple[Array, Array]:
 
 @kernel
 def meet(counter, parties):
-    """Wait until all parties have come here as often as this one; counter[1] says how often that took long."""
+    """Wait until all parties have come here as often as this one.
+
+    counter: how often anyone came; how often a wait was long; not 0 where a party has failed and is not waited for.
+    """
     if parties > 1:
         goal = (arrive(counter) // parties + 1) * parties
         waited = 0
-        while look(counter) < goal:
+        while look(counter, 0) < goal and look(counter, 2) == 0:
             pause()
             waited += 1
             if waited == SPINS:

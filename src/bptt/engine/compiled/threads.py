@@ -80,6 +80,7 @@ class _Worker(threading.Thread):
         super().__init__(name="bptt", daemon=True)
         self.go, self.done = threading.Lock(), threading.Lock()
         self.task: Any = None
+        self.fail: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.go.acquire()
         self.done.acquire()
@@ -93,11 +94,14 @@ class _Worker(threading.Thread):
                 work(item)
             except BaseException as error:  # noqa: BLE001 — raised again by the caller
                 self.error = error
+                if self.fail is not None:
+                    self.fail()
             self.task = work = item = None
             self.done.release()
 
-    def begin(self, work: Callable[[Any], None], item: Any) -> None:
-        self.task = (work, item)
+    def begin(self, work: Callable[[Any], None], item: Any, fail: Callable[[], None] | None) -> None:
+        """Start; `fail` is called if the work raises."""
+        self.task, self.fail = (work, item), fail
         self.go.release()
 
     def end(self) -> BaseException | None:
@@ -112,7 +116,7 @@ class _Pool:
     def __init__(self) -> None:
         self.lock, self.workers, self.pid = threading.Lock(), [], os.getpid()
 
-    def run(self, work: Callable[[Any], None], items: Sequence[Any]) -> bool:
+    def run(self, work: Callable[[Any], None], items: Sequence[Any], fail: Callable[[], None] | None) -> bool:
         """Whether the pool was free; then every item was worked on, the first by the caller."""
         if os.getpid() != self.pid:
             self.__init__()
@@ -126,9 +130,13 @@ class _Pool:
             except RuntimeError:  # the system has no thread left
                 return False
             for worker, item in zip(self.workers, items[1:], strict=False):
-                worker.begin(work, item)
+                worker.begin(work, item, fail)
                 begun.append(worker)
             work(items[0])
+        except BaseException:
+            if fail is not None:
+                fail()
+            raise
         finally:
             errors = [error for worker in begun if (error := worker.end()) is not None]
             self.lock.release()
@@ -140,15 +148,19 @@ class _Pool:
 _POOL = _Pool()
 
 
-def run(work: Callable[[Any], None], items: Sequence[Any], alone: Sequence[Any] | None = None) -> None:
+def run(
+    work: Callable[[Any], None], items: Sequence[Any], alone: Sequence[Any] | None = None,
+    fail: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
     """`work` done for every item, beside each other; where the pool is taken, one after the other.
 
     alone: what to do instead where the pool is taken, for items that meet on their way and so cannot wait.
+    fail: called where an item raises, so that those who would meet it do not wait for it.
     """
     if len(items) == 1:
         work(items[0])
         return
-    if _POOL.run(work, items):
+    if _POOL.run(work, items, fail):
         return
     for item in items if alone is None else alone:
         work(item)

@@ -187,14 +187,14 @@ def arrive(typing, counter):
 
 
 @intrinsic
-def look(typing, counter):
-    """counter[0] as other threads have left it."""
+def look(typing, counter, i):
+    """counter[i] as other threads have left it."""
 
     def emit(context, builder, signature, args):
         place = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.load_atomic(place, "seq_cst", 8)
+        return builder.load_atomic(builder.gep(place, [args[1]]), "seq_cst", 8)
 
-    return types.int64(counter), emit
+    return types.int64(counter, types.intp), emit
 
 
 @intrinsic

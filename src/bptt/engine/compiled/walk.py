@@ -24,6 +24,7 @@ from bptt.uses import Uses, with_factors
 KERNELS: dict[type, Any] = {RNN: RNNKernel, GRU: GRUKernel, LSTM: LSTMKernel}
 NO_IDS, NO_FLAGS, NO_CUT = np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.int8)
 ALL = (-1, 0, 0)  # all losses added up
+_COMPILED: set[Any] = set()  # what has been called once in this process, in the types of its walk
 
 
 class Block(NamedTuple):
@@ -46,13 +47,14 @@ class Layers:
     def __init__(self, network: Network, threads: int):
         self.network, self.threads, self.dtype = network, threads, network.dtype
         self.kernel = KERNELS[type(network.cell)](network.cell)
+        self.params = {name: np.asarray(value, self.dtype) for name, value in network.params.items()}
         self.known: dict[tuple[str, str], Any] = {}
 
     def of(self, scan: Scan, way: str, ids: bool = False) -> Any:
         """Weights of a scan packed for the way "forward", "back" or "inputs" (W_xhᵀ)."""
         key = (scan.prefix, way)
         if key not in self.known:
-            p = pick(self.network.cell, self.network.params, scan.prefix)
+            p = pick(self.network.cell, self.params, scan.prefix)
             if way == "forward":
                 self.known[key] = self.kernel.weights(p, ids)
             else:
@@ -64,13 +66,13 @@ class Layers:
         if self.network.outputs is None:
             return top
         y = np.empty((*top.shape[:-1], self.network.width), top.dtype)
-        y[:] = self.network.params["readout.b"]
-        self.add_product(top, packed(self.network.params["readout.W"]), y)
+        y[:] = self.params["readout.b"]
+        self.add_product(top, packed(self.params["readout.W"]), y)
         return y
 
     def readout_back(self, dy: Array) -> Array:
         """The adjoint of the last layer's output, dy Wᵀ."""
-        W = self.network.params["readout.W"]
+        W = self.params["readout.W"]
         out = np.zeros((*dy.shape[:-1], W.shape[0]), dy.dtype)
         self.add_product(dy, packed(W, transposed=True), out)
         return out
@@ -134,7 +136,7 @@ class Walk:
         x = self.x[low:high].reshape(-1)
         x, ids = (np.empty(0, self.tape.h.dtype), x) if self.ids else (x, NO_IDS)
         w, flags = self.layers.of(self.scan, "forward", self.ids), self._flags(low, high)
-        self._run(self._parts(self.B, high - low), self.B, high - low, lambda how: kernel.forward(
+        self._run("forward", self._parts(self.B, high - low), self.B, high - low, lambda how: kernel.forward(
             w, self.tape, x, ids, flags, self.scan.reverse, how))  # fmt: skip
 
     def _flags(self, low: int, high: int) -> Array:
@@ -148,16 +150,23 @@ class Walk:
         threads, divisible = self.layers.threads, self.layers.kernel.divisible
         return parts(rows, H, panel(dtype.itemsize), work, weights, threads, divisible)
 
-    def _run(self, divided: list[Part], rows: int, steps: int, do: Callable[[Any], None]) -> None:
+    def _run(self, way: str, divided: list[Part], rows: int, steps: int, do: Callable[[Any], None]) -> None:
         """Run a kernel for all parts; do(how), as the cells' kernels take it."""
+        key = (type(self.layers.kernel), way, self.layers.dtype, self.ids, self.valid is None)
         H, sizes = self.layers.network.cell.hidden, (steps, self.B, self.scan.inputs)
-        width, counter = panel(self.layers.dtype.itemsize), np.zeros(2, np.int64)
+        width, counter = panel(self.layers.dtype.itemsize), np.zeros(3, np.int64)
         meeting = divided[0].units != (0, H)
+
+        def fail() -> None:
+            counter[2] = 1
 
         def work_on(part: Part) -> None:
             do((width, sizes, part.rows, part.units, counter, len(divided) if part.units != (0, H) else 1))
 
-        run(work_on, divided, [Part((0, rows), (0, H))] if meeting else None)
+        if meeting and key not in _COMPILED:  # whoever compiles keeps the others waiting
+            do((width, sizes, (0, 0), (0, H), counter, 1))
+            _COMPILED.add(key)
+        run(work_on, divided, [Part((0, rows), (0, H))] if meeting else None, fail)
         if meeting:
             CROWD.heard(int(counter[1]), steps)
 
@@ -185,7 +194,7 @@ class Walk:
                 (sizes.reshape(-1), *(s.reshape(-1) for s in states)), self._flags(low, high), cut[low:high],
                 self.scan.reverse, ALL, (0, m),
             )  # fmt: skip
-            self._run(divided, self.B, m, lambda how, args=args: kernel.back(*args, how))
+            self._run("back", divided, self.B, m, lambda how, args=args: kernel.back(*args, how))
             shaped = [delta.reshape(-1, self.B, delta.shape[-1]) for delta in deltas]
             here = slice(None, -1) if self.scan.reverse else slice(1, None)
             seen = tuple(s[here] for s in states) if states[0].size else ()
@@ -213,7 +222,7 @@ class Walk:
             width, size, (a, b), units, counter, parties = how
             kernel.back(*args, (width, size, (a + first_row, b + first_row), units, counter, parties))
 
-        self._run(self._parts(rows - first_row, 1), rows - first_row, high - low, do)
+        self._run("back", self._parts(rows - first_row, 1), rows - first_row, high - low, do)
         shaped = [delta.reshape(-1, self.B, delta.shape[-1]) for delta in deltas]
         tape = type(self.tape)(*(_at(part, at, high - low) for part in self.tape))
         uses = kernel.uses(self.x[t : t + 1], tape, shaped, self.scan.reverse)
