@@ -1,1 +1,1 @@
-"""Measurements; `make bench` runs them."""
+"""Measurements; `make bench` runs them all, side by side, and writes docs/benchmarks.*."""

@@ -1,115 +1,131 @@
-"""Measure, side by side in one run: start-up, and what a ledger costs beside the training step that it came from.
+"""Measure it all, side by side in one run, and write docs/benchmarks.md, .json and images/benchmarks.svg.
 
-make bench              all of it, about two minutes
-make bench ARGS=--quick small shapes, a few seconds
+make bench                         all of it, a quarter of an hour
+make bench ARGS="--only lstm"      less of it: --shapes 0,3  --contenders ledger,torch  --sections races,growth
+make bench-quick                   small sizes, under two minutes
 """
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
-import time
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from benchmarks import figure, machine
+from benchmarks.children import ROOT, cores
+from benchmarks.contenders import RACE
+from benchmarks.derive import rows
+from benchmarks.page import page
+from benchmarks.problem import CELLS
+from benchmarks.program import DRY, FULL, QUICK, SECTIONS, Program, tasks
+from benchmarks.progress import Progress
 
-from bptt.engine import gradient, record
-from bptt.model import Batch, Loss, Network
-
-SHAPE, QUICK = {"T": 1000, "B": 32, "H": 128, "D": 64}, {"T": 20, "B": 4, "H": 8, "D": 4}
-
-
-def seconds(command: list[str], repeats: int) -> list[float]:
-    """Wall time of a whole process, after one run that warms the disk."""
-    times = []
-    for i in range(repeats + 1):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        times += [time.perf_counter() - start] * (i > 0)
-    return times
+DOCS = ROOT / "docs"
+PICTURE = "images/benchmarks.svg"
 
 
-def start_up(repeats: int) -> dict[str, float]:
-    """`bptt explain` as a process, and `import bptt` beyond NumPy's own import, alternating."""
-    python = sys.executable
-    numpy, bptt = [python, "-c", "import numpy"], [python, "-c", "import numpy, bptt"]
-    pairs = [(seconds(numpy, 1)[0], seconds(bptt, 1)[0]) for _ in range(repeats)]
-    explain = seconds([python, "-m", "bptt", "explain", "the cat sat down"], repeats)
-    return {
-        "explain, whole process (s)": statistics.median(explain),
-        "import bptt beyond numpy (s)": statistics.median(b - a for a, b in pairs),
-    }
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print; write into docs/ if nothing was left out, or where --out says."""
+    options = parser().parse_args(arguments)
+    if options.render:
+        results = json.loads((DOCS / "benchmarks.json").read_text(encoding="utf-8"))
+    else:
+        results = measure(program(options), options.threads)
+    print(json.dumps(results, indent=2) if options.json else page(results))
+    folder = destination(options)
+    if folder is not None:
+        write(results, folder)
 
 
-def ledger_cost(kind: str, shape: dict[str, int], repeats: int) -> dict[str, float]:
-    """A training step, and what a ledger adds to it: the same pass recorded, then norms, shares, gains, residual."""
-    T, B, H, D = (shape[key] for key in "TBHD")
-    rng = np.random.default_rng(0)
-    network = Network.create(kind, inputs=D, hidden=H, outputs=D, dtype=np.float32)
-    batch, loss = Batch(rng.standard_normal((T, B, D)), rng.integers(0, D, (T, B))), Loss()
-    plain, recorded, asked = [], [], []
-    for _ in range(repeats + 1):
-        at = [time.perf_counter()]
-        gradient(network, batch, loss)
-        at.append(time.perf_counter())
-        ledger = record(network, batch, loss)
-        at.append(time.perf_counter())
-        for name in ledger.names:
-            ledger.norms(name), ledger.shares(name), ledger.sequence_norms(name), ledger.coherence(name)
-        ledger.gains(), ledger.state_norms(), ledger.residual
-        at.append(time.perf_counter())
-        for times, taken in zip((plain, recorded, asked), np.diff(at), strict=True):
-            times.append(taken)
-    step, extra = statistics.median(plain[1:]), statistics.median(np.subtract(recorded, plain)[1:])
-    ask = statistics.median(asked[1:])
-    return {"step (s)": step, "recording adds (s)": extra, "norms, shares, gains, residual (s)": ask,
-            "ledger / step": (extra + ask) / step}  # fmt: skip
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    size = found.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="small sizes, under two minutes")
+    size.add_argument("--dry", action="store_true", help="once through everything, as tiny as can be")
+    size.add_argument("--render", action="store_true", help="measure nothing: page and figure of docs/benchmarks.json")
+    found.add_argument("--only", type=_names(CELLS), metavar="CELLS", help=f"of {','.join(CELLS)}")
+    found.add_argument("--shapes", type=_numbers, metavar="NUMBERS", help="of the shapes, from 0")
+    found.add_argument("--contenders", type=_names(RACE), metavar="NAMES", help=f"of {','.join(RACE)}")
+    found.add_argument("--sections", type=_names(SECTIONS), metavar="NAMES", help=f"of {','.join(SECTIONS)}")
+    found.add_argument("--rounds", type=int, help="how often each contender is timed")
+    found.add_argument("--threads", type=int, default=cores(), help="for every contender; all cores by default")
+    found.add_argument("--json", action="store_true", help="print the raw results, not the tables")
+    found.add_argument("--no-write", action="store_true", help="only print")
+    found.add_argument("--out", type=Path, metavar="FOLDER", help="write there")
+    return found
 
 
-MEMORY = """
-import sys
-import numpy as np, bptt
-T, keep, plan = int(sys.argv[1]), sys.argv[2], {"full": bptt.Full(), "checkpointed": bptt.Checkpointed()}[sys.argv[3]]
-rng = np.random.default_rng(0)
-network = bptt.Network.create("lstm", inputs=32, hidden=64, outputs=32, dtype=np.float32)
-batch = bptt.Batch(rng.integers(0, 32, (T, 8)), rng.integers(0, 32, (T, 8)))
-def peak():  # of this program alone; ru_maxrss would begin with that of the process that started it
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-
-before = peak()
-bptt.record(network, batch, bptt.Loss(), keep=keep, plan=plan)
-print((peak() - before) / 1024)
-"""
-
-
-def memory(T: int, keep: str, plan: str) -> float:
-    """Peak memory of recording an LSTM, B = 8, H = 64, float32, above what was there before; MiB, own process."""
-    command = [sys.executable, "-c", MEMORY, str(T), keep, plan]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def program(options: argparse.Namespace) -> Program:
+    """Full, quick or dry, less what was left out."""
+    chosen = QUICK if options.quick else DRY if options.dry else FULL
+    if options.only:
+        chosen = chosen._replace(cells=options.only)
+    if options.shapes is not None:
+        known = dict(enumerate(chosen.shapes))
+        if not set(options.shapes) <= set(known):
+            raise SystemExit(f"--shapes: {'; '.join(f'{number} is {shape}' for number, shape in known.items())}")
+        chosen = chosen._replace(shapes=[known[number] for number in options.shapes])
+    if options.contenders:
+        chosen = chosen._replace(contenders=options.contenders)
+    if options.sections:
+        chosen = chosen._replace(sections=options.sections)
+    if options.rounds:
+        chosen = chosen._replace(pace=chosen.pace._replace(rounds=options.rounds))
+    return chosen
 
 
-def main() -> None:
-    """Print a table; with --json the same as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    shape, repeats = (QUICK, 1) if options.quick else (SHAPE, 5)
-    results = {"start-up": start_up(repeats)}
-    for kind in ("rnn", "gru", "lstm"):
-        results[f"{kind}, " + ", ".join(f"{k}={v}" for k, v in shape.items())] = ledger_cost(kind, shape, repeats)
-    T = 100 if options.quick else 10_000
-    cases = [(T, "factors", "full"), (T, "norms", "checkpointed"), (4 * T, "norms", "checkpointed")]
-    results["memory of a ledger, LSTM, B=8, H=64 (MiB)"] = {
-        f"T={steps}, keep {keep}, {plan}": memory(steps, keep, plan) for steps, keep, plan in cases
-    }
-    if options.json:
-        print(json.dumps(results, indent=2))
-        return
-    for title, figures in results.items():
-        print(title)
-        for name, value in figures.items():
-            print(f"    {name:40} {value:8.3f}")
+def measure(program: Program, threads: int) -> dict[str, Any]:
+    """The raw results: section → what its tasks found, in order."""
+    settings = {"mode": program.mode, "rounds": program.pace.rounds, "seconds_each": program.pace.share}
+    results: dict[str, Any] = {"machine": machine.describe(threads, cores()), "settings": settings}
+    todo = tasks(program, threads)
+    progress = Progress([task.seconds for task in todo])
+    for task in todo:
+        progress.begin(task.title)
+        results.setdefault(task.section, []).extend(task.run(progress.note))
+    progress.end()
+    return rounded(results)
+
+
+def rounded(value: Any) -> Any:
+    """Five digits of every number: no clock here is better."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def destination(options: argparse.Namespace) -> Path | None:
+    """docs/ for a whole run; a part of one would take the place of the whole."""
+    partial = options.quick or options.dry or options.only or options.contenders or options.sections
+    if options.no_write or (options.out is None and (partial or options.shapes is not None)):
+        return None
+    return options.out or DOCS
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    (folder / PICTURE).parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    (folder / "benchmarks.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "benchmarks.md").write_text(page(results, PICTURE), encoding="utf-8")
+    if results.get("races"):
+        figure.save(rows(results["races"]), folder / PICTURE)
+
+
+def _names(known: Any) -> Any:
+    def names(text: str) -> tuple[str, ...]:
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return tuple(text.split(","))
+
+    return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

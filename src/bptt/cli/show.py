@@ -126,7 +126,7 @@ def _document(ledger: "Ledger", path: str, reach: dict[str, int]) -> dict[str, A
             name: {
                 "norms": ledger.norms(name),
                 "coherence": ledger.coherence(name),
-                **({"shares": ledger.shares(name)} if name in ledger.uses else {}),
+                **({"shares": ledger.shares(name)} if (name in ledger.uses or name in ledger.step_shares) else {}),
                 **({"map": ledger.maps[name]} if name in ledger.maps else {}),
             }
             for name in ledger.names

@@ -206,12 +206,13 @@ def record(
     return _passed(engine, threads, (network, batch, loss, plan, states), ledger, own=keep != "norms")
 
 
-def warm_up(network: Network, batch: Batch, loss: Loss, engine: str = "auto") -> None:
-    """Let an engine compile what a training step on such a batch needs, so that the first step takes no longer.
+def warm_up(network: Network, batch: Batch, loss: Loss, plan: Plan | str | None = None, engine: str = "auto") -> None:
+    """Let an engine compile what a training step on such a batch needs, on two steps of it.
 
     Raises:
         ShapeError, InputError, UnknownName, MissingExtra: as `gradient`; what is not finite is left to the step.
     """
     with contextlib.suppress(NotFiniteError):
         if choose_engine(engine, network.dtype, network.cell) == "compiled":
-            gradient(network, batch, loss, engine=engine, dx=False)
+            few = Batch(np.asarray(batch.x)[:2], np.asarray(batch.targets)[:2])
+            gradient(network, few, loss, plan=plan, engine=engine, dx=False)

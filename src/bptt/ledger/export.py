@@ -104,7 +104,7 @@ def to_xarray(ledger: Ledger) -> Any:
 
 
 def _shares(ledger: Ledger, name: str) -> Array | None:
-    return ledger.shares(name) if name in ledger.uses else None
+    return ledger.shares(name) if (name in ledger.uses or name in ledger.step_shares) else None
 
 
 def by_position(ledger: Ledger, layer: str) -> dict[str, Array]:

@@ -170,7 +170,7 @@ class Network:
         sizes = [f"D={self.inputs}", f"H={self.cell.hidden}"]
         sizes += [f"O={self.outputs}"] * (self.outputs is not None)
         sizes += [f"{self.layers} layers"] * (self.layers > 1) + ["both directions"] * self.bidirectional
-        count = sum(value.size for value in self.params.values())
+        count = sum(int(np.prod(shape)) for shape in self.shapes().values())
         return f"{self.cell.name}, {', '.join(sizes)}, {count:,} parameters"
 
     def initial_states(self, batch: int) -> States:

@@ -90,7 +90,7 @@ def steps(ledger: Ledger, name: str) -> Table:
     if ledger.reverse[ledger.layer(layer)]:
         carried, gains = carried[::-1], gains[::-1]
     norms = ledger.norms(name)
-    shares = ledger.shares(name) if name in ledger.uses else None
+    shares = ledger.shares(name) if (name in ledger.uses or name in ledger.step_shares) else None
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for head in ("steps", "mean ‖dW_t‖", "share", "", "mean ‖∂J/∂s_t‖", "gain per step"):
         table.add_column(head, justify="left" if head == "" else "right")

@@ -191,7 +191,7 @@ class _Training:
     def _warm_up(self) -> None:
         """The first step of a fresh installation compiles the engine: before the clock of the progress bar runs."""
         batch = self.problem.batch(0, np.random.default_rng(0), self.config.batch)
-        warm_up(self.network, batch, self.problem.loss, self.config.engine)
+        warm_up(self.network, batch, self.problem.loss, self.plan, self.config.engine)
 
     def _iterate(self) -> None:
         batch = self.problem.batch(self.n, self.rng, self.config.batch)

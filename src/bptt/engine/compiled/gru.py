@@ -1,5 +1,12 @@
 """The gated recurrent unit, a whole sequence at a time.
 
+The ladder (T = 100, B = 32, D = 64, H = 128, float32, forward and back without a ledger, one thread, ms):
+    37.5    the reference, one loop over time in NumPy
+    9.9     one call for the sequence, weights packed once, products in register tiles
+    8.7     tapes and deltas in memory that is used again, losses and checks without temporaries
+    7.0     the equations of a row in registers, one pass
+    4.2     two threads
+
 B row · D input · H unit · gates r, z, n.   Flat arrays: gates (n, B, 3H), q (n, B, H), h (n + 1, B, H), da and du as
 the gates. Step t leads from h[t] to h[t + 1], in the other direction from h[t + 1] to h[t].
 

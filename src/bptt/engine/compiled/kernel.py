@@ -54,6 +54,14 @@ def _digest() -> str:
     return seen.hexdigest()[:16]
 
 
+def _trusted(path: Path) -> bool:
+    """Whether nobody but this user and root can have written a file: what it holds is run."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = path.stat()
+    return found.st_uid in (os.getuid(), 0) and not found.st_mode & 0o022
+
+
 class _Locator(_NumbaLocator):
     """Tells numba where to keep the code of a function."""
 
@@ -65,7 +73,7 @@ class _Locator(_NumbaLocator):
         return cls(py_func)
 
     def ensure_cache_path(self) -> None:
-        os.makedirs(self.get_cache_path(), exist_ok=True)
+        os.makedirs(self.get_cache_path(), mode=0o700, exist_ok=True)
 
     def get_cache_path(self) -> str:
         return str(cache_folder())
@@ -92,7 +100,10 @@ class _Files:
 
     def load(self, key: Any) -> Any:
         try:
-            content = self._path(key).read_bytes()
+            path = self._path(key)
+            if not _trusted(path):
+                return None
+            content = path.read_bytes()
         except OSError:
             return None
         digest, data = content[:DIGEST], content[DIGEST:]

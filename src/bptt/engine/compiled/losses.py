@@ -11,7 +11,7 @@ from bptt.engine.compiled.functions import exponentials
 from bptt.engine.compiled.kernel import kernel
 from bptt.engine.compiled.memory import aligned
 from bptt.engine.compiled.threads import run, spread
-from bptt.engine.compiled.vector import dot
+from bptt.engine.compiled.vector import dot, flush_denormals, restore
 from bptt.model import Loss
 from bptt.model.losses import LossValue
 from bptt.typing import Array
@@ -31,6 +31,7 @@ def evaluate(loss: Loss, y: Array, targets: Array, weights: Array, threads: int)
 
 @kernel
 def _cross_entropy(y, targets, weights, first, last, per_step, dy):
+    control = flush_denormals()
     T, B, O = y.shape
     flat, ones = dy.reshape(T * B * O), np.ones(O, y.dtype)
     for t in range(first, last):
@@ -54,10 +55,12 @@ def _cross_entropy(y, targets, weights, first, last, per_step, dy):
                 out[j] *= scale
             out[targets[t, b]] -= w
         per_step[t] = total
+    restore(control)
 
 
 @kernel
 def _squared_error(y, targets, weights, first, last, per_step, dy):
+    control = flush_denormals()
     T, B, O = y.shape
     flat = dy.reshape(T * B * O)
     for t in range(first, last):
@@ -74,3 +77,4 @@ def _squared_error(y, targets, weights, first, last, per_step, dy):
             for j in range(O):
                 out[j] *= double
         per_step[t] = total
+    restore(control)

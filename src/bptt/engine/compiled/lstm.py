@@ -1,5 +1,12 @@
 """Long short-term memory, a whole sequence at a time.
 
+The ladder (T = 100, B = 32, D = 64, H = 128, float32, forward and back without a ledger, one thread, ms):
+    40.6    the reference, one loop over time in NumPy
+    11.5    one call for the sequence, weights packed once, products in register tiles
+    10.9    tapes and deltas in memory that is used again, losses and checks without temporaries
+    9.1     the equations of a row in registers, one pass
+    5.4     two threads
+
 B row · D input · H unit · P output (P = H without projection) · gates i, f, g, o.   Flat arrays: gates and da
 (n, B, 4H), h (n + 1, B, P), c (n + 1, B, H), m (n, B, H) with a projection. Step t leads from h[t] to h[t + 1], in the
 other direction from h[t + 1] to h[t].

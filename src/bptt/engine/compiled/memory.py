@@ -5,6 +5,7 @@ long as anyone holds it.
 """
 
 import math
+import os
 import sys
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ from bptt.typing import Array
 
 LARGE = 1 << 20  # bytes from which a piece is kept
 LIMIT = 256 << 20  # bytes that are kept at most
+REUSE = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()  # later ones count differently
 _UNUSED = 3  # references to a kept piece that nobody uses: the list, `piece`, and the question
 
 
@@ -30,7 +32,7 @@ class _Kept:
         with self.lock:
             for i in range(len(self.pieces)):
                 piece = self.pieces[i]
-                if len(piece) == size and piece.dtype == dtype and sys.getrefcount(piece) <= _UNUSED:
+                if len(piece) == size and piece.dtype == dtype and sys.getrefcount(piece) == _UNUSED:
                     self.pieces.append(self.pieces.pop(i))
                     return piece
             fresh = np.empty(size, dtype)
@@ -41,12 +43,15 @@ class _Kept:
 
 
 _KEPT = _Kept()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_KEPT.__init__)
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Uninitialised memory that begins at the edge of a cache line."""
     dtype, size = np.dtype(dtype), math.prod(shape)
     room = size + ALIGN // dtype.itemsize
-    raw = _KEPT.take(room, dtype) if room * dtype.itemsize >= LARGE else np.empty(room, dtype)
+    large = REUSE and room * dtype.itemsize >= LARGE
+    raw = _KEPT.take(room, dtype) if large else np.empty(room, dtype)
     start = -raw.__array_interface__["data"][0] % ALIGN // dtype.itemsize
     return raw[start : start + size].reshape(shape)

@@ -24,7 +24,7 @@ from bptt.typing import Array
 PANEL_4, PANEL_8 = panel(4), panel(8)
 BLOCK = 128  # rows of A that stay in the cache while all panels go by
 DEPTH = 256  # rows of a gradient product that are added up in registers
-PART = 4096  # rows that float32 adds up before float64 takes over
+PART = 4096  # rows of a part; parts are added up by themselves, so that no sum is long
 
 
 def packed(W: Array, transposed: bool = False) -> Array:
@@ -75,6 +75,14 @@ def multiply(A, a, lda, M, K, P, width, C, c, ldc, N, first, last):
             for i in range(rows):
                 at = c + (low + i) * ldc + whole * width
                 C[at : at + used] = edge[i * width : i * width + used]
+
+
+@kernel
+def multiply_rows(A, low, high, K, P, width, C, N):
+    """The rows low…high − 1 of C (…, N) += A (…, K) B, for a thread that does nothing else."""
+    control = flush_denormals()
+    multiply(A, low * K, K, high - low, K, P, width, C, low * N, N, N, 0, -(-N // width))
+    restore(control)
 
 
 @kernel

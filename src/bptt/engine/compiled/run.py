@@ -46,7 +46,8 @@ class Run:
         self.given, self.threads = given, threads
         self.network, self.T, self.B = given.network, given.T, given.B
         self.layers = Layers(given.network, threads)
-        self.x = contiguous(given.x)
+        self.x, kind = contiguous(given.x), given.targets.dtype.kind
+        self.targets = np.ascontiguousarray(given.targets, np.int64 if kind in "iu" else given.weights.dtype)
         self._forward()
 
     # ---- forward -----------------------------------------------------------------------------------------------
@@ -74,8 +75,7 @@ class Run:
         valid = None if self.given.valid is None else self.given.valid[steps]
         walks, top = forward(self.layers, self.x[steps], self.before[start // self.n], valid, self.every)
         y = self.layers.readout(top)
-        targets = np.ascontiguousarray(self.given.targets[steps])
-        value = evaluate(self.given.loss, y, targets, self.given.weights[steps], self.threads)
+        value = evaluate(self.given.loss, y, self.targets[steps], self.given.weights[steps], self.threads)
         return Stretch(start, walks, top, y, value)
 
     # ---- back --------------------------------------------------------------------------------------------------
@@ -109,7 +109,8 @@ class Run:
         if recorder.wants_losses:
             self._walk_back_losses(recorder)
         done = self._finish(totals, dstates, None)
-        recorder.residuals = totals.residuals(done.gradients)
+        if recorder.keep == "norms":  # what keeps its factors is held against the gradient when it is asked
+            recorder.residuals = totals.residuals(done.gradients)
         if shares:
             self._note_shares(recorder, done)
         return done

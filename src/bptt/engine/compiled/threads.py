@@ -4,6 +4,8 @@ A kernel is run for several parts at once. Nothing that it computes depends on h
 run beside each other or one after the other; so a pool that is busy with another caller's work is not waited for.
 """
 
+import contextlib
+import ctypes
 import itertools
 import os
 import threading
@@ -80,6 +82,8 @@ class _Worker(threading.Thread):
         super().__init__(name="bptt", daemon=True)
         self.go, self.done = threading.Lock(), threading.Lock()
         self.task: Any = None
+        self.kept_off: Any = None
+        self.busy = False
         self.fail: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self.go.acquire()
@@ -101,51 +105,93 @@ class _Worker(threading.Thread):
 
     def begin(self, work: Callable[[Any], None], item: Any, fail: Callable[[], None] | None) -> None:
         """Start; `fail` is called if the work raises."""
-        self.task, self.fail = (work, item), fail
+        self.task, self.fail, self.busy = (work, item), fail, True
         self.go.release()
 
+    def keep_off(self, core: int, allowed: frozenset[int]) -> None:
+        """Run on any allowed core but this one: whoever wakes a thread may get it on its own core."""
+        if self.kept_off != (core, allowed) and allowed - {core}:
+            self.kept_off = (core, allowed)
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(self.native_id or 0, allowed - {core})
+
     def end(self) -> BaseException | None:
-        self.done.acquire()
+        """Wait for the work that was begun; what it raised. A Ctrl-C meanwhile is handed back when it has ended."""
+        stopped = None
+        while self.busy:
+            try:
+                self.done.acquire()
+                self.busy = False
+            except KeyboardInterrupt as error:
+                stopped = error
         error, self.error = self.error, None
-        return error
+        return error or stopped
+
+
+def _place() -> tuple[int, frozenset[int]]:
+    """The core that the caller runs on, and all that it may run on; −1 and none where the system does not say."""
+    if _CORE is None or not hasattr(os, "sched_getaffinity"):
+        return -1, frozenset()
+    return _CORE(), frozenset(os.sched_getaffinity(0))
+
+
+def _core_of() -> Callable[[], int] | None:
+    """The C library's sched_getcpu."""
+    try:
+        return ctypes.CDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+_CORE = _core_of()
 
 
 class _Pool:
     """Threads that live as long as the process, made when first needed, and again after a fork."""
 
     def __init__(self) -> None:
-        self.lock, self.workers, self.pid = threading.Lock(), [], os.getpid()
+        self.lock, self.workers = threading.Lock(), []
 
     def run(self, work: Callable[[Any], None], items: Sequence[Any], fail: Callable[[], None] | None) -> bool:
         """Whether the pool was free; then every item was worked on, the first by the caller."""
-        if os.getpid() != self.pid:
-            self.__init__()
         if not self.lock.acquire(blocking=False):
             return False
-        begun = []
         try:
             try:
                 while len(self.workers) < len(items) - 1:
                     self.workers.append(_Worker())
             except RuntimeError:  # the system has no thread left
                 return False
-            for worker, item in zip(self.workers, items[1:], strict=False):
-                worker.begin(work, item, fail)
-                begun.append(worker)
-            work(items[0])
-        except BaseException:
-            if fail is not None:
-                fail()
-            raise
+            errors = self._together(work, items, fail)
         finally:
-            errors = [error for worker in begun if (error := worker.end()) is not None]
             self.lock.release()
         if errors:
             raise errors[0]
         return True
 
+    def _together(
+        self, work: Callable[[Any], None], items: Sequence[Any], fail: Callable[[], None] | None
+    ) -> list[BaseException]:
+        """All items at once, the first by the caller; what was raised."""
+        core, allowed = _place()
+        if fail is None:  # who does not meet the others may run where it likes
+            core = -1
+        errors: list[BaseException] = []
+        try:
+            for worker, item in zip(self.workers, items[1:], strict=False):
+                worker.keep_off(core, allowed)
+                worker.begin(work, item, fail)
+            work(items[0])
+        except BaseException as error:  # noqa: BLE001 — raised again when all have ended
+            errors.append(error)
+            if fail is not None:
+                fail()
+        return errors + [error for worker in self.workers if (error := worker.end()) is not None]
+
 
 _POOL = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOL.__init__)
 
 
 def run(

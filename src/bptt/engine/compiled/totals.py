@@ -289,8 +289,9 @@ class Totals:
 
 @functools.cache
 def _direction(N: int, dtype: np.dtype) -> Array:
-    """A normal vector of N elements, always the same: E‖E v‖² = ‖E‖² for any matrix E."""
-    return np.random.default_rng([DIRECTION_SEED, N]).standard_normal(N).astype(dtype)
+    """A random direction, always the same, of length √N: E‖E v‖² = ‖E‖² for any matrix E."""
+    v = np.random.default_rng([DIRECTION_SEED, N]).standard_normal(N)
+    return (v * math.sqrt(N / (v @ v))).astype(dtype)
 
 
 def _to_one(sizes: Array, dtype: np.dtype) -> Array:

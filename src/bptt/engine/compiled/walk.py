@@ -14,7 +14,7 @@ from bptt.engine.compiled.emit import panel
 from bptt.engine.compiled.gru import GRUKernel
 from bptt.engine.compiled.lstm import LSTMKernel
 from bptt.engine.compiled.memory import aligned
-from bptt.engine.compiled.product import multiply, packed
+from bptt.engine.compiled.product import multiply_rows, packed
 from bptt.engine.compiled.rnn import RNNKernel
 from bptt.engine.compiled.threads import CROWD, WORTH, Part, parts, run, spread
 from bptt.model import Network, Scan, States
@@ -81,12 +81,8 @@ class Layers:
         """into (…, N) += A (…, K) B for P = packed(B)."""
         K, N, width = A.shape[-1], into.shape[-1], panel(A.itemsize)
         rows, source, out = A.size // K, np.ascontiguousarray(A).reshape(-1), into.reshape(-1)
-        run(
-            lambda part: multiply(
-                source, part[0] * K, K, part[1] - part[0], K, P, width, out, part[0] * N, N, N, 0, -(-N // width)
-            ),
-            spread(rows, self.threads if rows * K * N >= WORTH else 1, 8),
-        )  # fmt: skip
+        threads = self.threads if rows * K * N >= WORTH else 1
+        run(lambda part: multiply_rows(source, *part, K, P, width, out, N), spread(rows, threads, 8))
 
 
 class Walk:
@@ -166,7 +162,7 @@ class Walk:
         if meeting and key not in _COMPILED:  # whoever compiles keeps the others waiting
             do((width, sizes, (0, 0), (0, H), counter, 1))
             _COMPILED.add(key)
-        run(work_on, divided, [Part((0, rows), (0, H))] if meeting else None, fail)
+        run(work_on, divided, [Part((0, rows), (0, H))] if meeting else None, fail if meeting else None)
         if meeting:
             CROWD.heard(int(counter[1]), steps)
 
@@ -235,7 +231,7 @@ class Walk:
 
 def contiguous(x: Array) -> Array:
     """Inputs as the kernels want them: ids as int64."""
-    return np.ascontiguousarray(x, np.int64 if x.dtype.kind in "iu" else None)
+    return np.require(x, np.int64 if x.dtype.kind in "iu" else None, ["C", "W"])
 
 
 def forward(
