@@ -174,8 +174,6 @@ class _Pool:
     ) -> list[BaseException]:
         """All items at once, the first by the caller; what was raised."""
         core, allowed = _place()
-        if fail is None:  # who does not meet the others may run where it likes
-            core = -1
         errors: list[BaseException] = []
         try:
             for worker, item in zip(self.workers, items[1:], strict=False):
