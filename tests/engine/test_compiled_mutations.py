@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.extending import _Intrinsic
 
 from bptt.engine import compiled
 from bptt.engine.compiled import gru, kernel, losses, lstm, measure, product, rnn, steps, sweep, totals, walk
@@ -74,7 +75,9 @@ def mutated_kernels(module, old, new, given=()):
     with mock.patch.object(kernel, "kernel", uncached):
         wrong = mutated(module, old, new, count)
     own = {name: f for name, f in functions(module).items() if f.py_func.__module__ == module.__name__}
-    anew = callers(module, {name for name, f in own.items() if old in inspect.getsource(f.py_func)} | set(given))
+    changed = {name for name, f in own.items() if old in inspect.getsource(f.py_func)}
+    changed = changed or {name for name, value in vars(module).items() if isinstance(value, _Intrinsic)}
+    anew = callers(module, changed | set(given))
     for name, value in functions(module).items():
         setattr(wrong, name, given[name] if name in given else getattr(wrong, name) if name in anew else value)
     wrong.anew = {name: getattr(wrong, name) for name in anew & set(own) | set(given)}
@@ -93,13 +96,13 @@ def replaced(module, wrong):
 
 
 CELLS = {
-    "rnn: another derivative": (rnn, "rnn", "(unit - tape[j] * tape[j])", "(unit - tape[j])"),
+    "rnn: another derivative": (rnn, "rnn", "code.rest(code.mul(h, h))", "code.rest(h)"),
     "rnn: forgotten carry": (rnn, "rnn", "H, high - low, H, Pt", "H, 0, H, Pt"),
-    "lstm: swapped gates": (lstm, "lstm", "f[j] * old[j] + i[j] * g[j]", "i[j] * old[j] + f[j] * g[j]"),
-    "lstm: forgotten memory": (lstm, "lstm", "dm_c[j] *= f[j]", "dm_c[j] *= i[j]"),
-    "lstm: forgotten peephole": (lstm, "lstm", "dm_c[j] += da_o[j] * p_o[j]", "dm_c[j] += 0"),
-    "gru: swapped z": (gru, "gru", "dh[j] *= z[j]", "dh[j] *= unit - z[j]"),
-    "gru: forgotten reset": (gru, "gru before", "into[j] += back_q[j] * r[j]", "into[j] += 0"),
+    "lstm: swapped gates": (lstm, "lstm", "code.fma(f, before, code.mul(i, g))", "code.fma(i, before, code.mul(f, g))"),
+    "lstm: forgotten memory": (lstm, "lstm", "before = code.mul(dc, f)", "before = code.mul(dc, i)"),
+    "lstm: forgotten peephole": (lstm, "lstm", "dc = code.fma(da_o, peep[2], dc) if peep else dc", "dc = dc"),
+    "gru: swapped z": (gru, "gru", "zip((code.mul(dh, z), da_r", "zip((code.mul(dh, code.rest(z)), da_r"),
+    "gru: forgotten reset": (gru, "gru before", "zip((code.fma(dq, r, dh), da_r", "zip((dh, da_r"),
 }  # fmt: skip
 
 
@@ -111,8 +114,8 @@ def test_a_mutated_cell_is_red(mutation):
 
 
 STEPS = {
-    "window one step too long": ("causal", "abs(loss - (start + to)) >= reach", "abs(loss - (start + to)) > reach"),
-    "padding cuts": ("chunked", "(valid.size and not valid[to * B + row])", "False"),
+    "window one step too long": ("causal", "(start + to)) >= reach", "(start + to)) > reach"),
+    "padding cuts": ("chunked", "if valid.size and not valid[to * B + r % B]:", "if False:"),
     "ended sequences go on": ("ragged", "if valid.size and not valid[at]:", "if False:"),
 }
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import extending
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import register_jitable
 
 intrinsic: Any = extending.intrinsic  # its functions are called without their first argument, the typing context
 _FEATURES = {name for name, has in llvm.get_host_cpu_features().items() if has}
@@ -27,21 +26,19 @@ def panel(itemsize: int) -> int:
     return 2 * BYTES // itemsize
 
 
-@register_jitable
-def lanes(itemsize: int) -> int:
-    """Elements of a vector."""
-    return BYTES // itemsize
-
-
 class Code:
-    """Emits code; addresses are integers, in bytes."""
+    """Emits code; addresses are integers, in bytes. With one lane a vector is a number, and all else is the same."""
 
-    def __init__(self, context, builder, dtype):
+    def __init__(self, context, builder, dtype, lanes=None):
         self.context, self.b = context, builder
         self.size = dtype.bitwidth // 8
         self.scalar = ir.FloatType() if self.size == 4 else ir.DoubleType()
-        self.lanes = BYTES // self.size
-        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.lanes = lanes or BYTES // self.size
+        self.vector = self.lanes_of_type(self.scalar)
+
+    def lanes_of_type(self, kind):
+        """A vector of this type of element."""
+        return kind if self.lanes == 1 else ir.VectorType(kind, self.lanes)
 
     def at(self, kind, array, offset):
         """The address of an element of an array, as an integer."""
@@ -136,9 +133,10 @@ class Code:
 
     # ---- arithmetic of vectors ---------------------------------------------------------------------------------
 
-    def number(self, value):
-        """A vector of one number."""
-        return ir.Constant(self.vector, [value] * self.lanes)
+    def number(self, value, kind=None):
+        """A vector of one number; of floating-point numbers, or of the type given."""
+        kind = kind or self.vector
+        return ir.Constant(kind, [value] * self.lanes if self.lanes > 1 else value)
 
     def add(self, x, y):
         """x + y."""
@@ -167,7 +165,7 @@ class Code:
         return out
 
     def exp(self, x):
-        """eˣ; see `functions.py` for the formulas and their source."""
+        """eˣ; `functions.py` has the formulas and their source."""
         single = self.size == 4
         low, high = (-87.3, 88.0) if single else (-708.0, 709.0)
         for bound, than in ((high, ">"), (low, "<")):  # NaN stays NaN
@@ -177,10 +175,10 @@ class Code:
         r = x
         for part in parts:
             r = self.fma(n, self.number(-part), r)
-        whole = ir.VectorType(I32 if single else I64, self.lanes)
+        whole = self.lanes_of_type(I32 if single else I64)
         bias, shift = (127, 23) if single else (1023, 52)
-        bits = self.b.add(self.b.fptosi(n, whole), ir.Constant(whole, [bias] * self.lanes))
-        scale = self.b.bitcast(self.b.shl(bits, ir.Constant(whole, [shift] * self.lanes)), self.vector)
+        bits = self.b.add(self.b.fptosi(n, whole), self.number(bias, whole))
+        scale = self.b.bitcast(self.b.shl(bits, self.number(shift, whole)), self.vector)
         if single:
             p = self.polynomial(r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
                                 1.6666665459e-1, 5.0000001201e-1)  # fmt: skip
@@ -219,31 +217,37 @@ class Code:
         return self.b.select(self.b.fcmp_ordered("<", a, self.number(0.625)), near, far)
 
 
-def rows(count: int, body: Callable[..., None]) -> Any:
-    """An intrinsic f(array_1, start_1, …, n): body(code, addresses) at every vector of n elements, n a multiple of
-    the lanes. Its arguments are `count` arrays of one type, each with the offset of its first element.
-    """  # fmt: skip
+def elementwise(count: int, body: Callable[[Code, list[Any]], None]) -> Any:
+    """An intrinsic f(array_1, start_1, array_2, start_2, …, n) that runs a body along n elements.
 
-    def signature_of(typing, *args):
-        from numba import types
+    body(code, addresses): code for the elements at these addresses, one address per array; it is emitted for whole
+    vectors first, and for what is left one by one.
+    """
 
+    def along(typing, *args):
         signature = types.void(*args)
 
         def emit(context, builder, signature, values):
-            code, kinds = Code(context, builder, signature.args[0].dtype), signature.args
+            kinds, n = signature.args, values[-1]
+            code = Code(context, builder, kinds[0].dtype)
             starts = [code.at(kinds[2 * i], values[2 * i], values[2 * i + 1]) for i in range(count)]
+            whole = builder.mul(builder.sdiv(n, code.const(code.lanes)), code.const(code.lanes))
+            for part, first, many in (
+                (code, code.const(0), whole),
+                (Code(context, builder, kinds[0].dtype, 1), whole, builder.sub(n, whole)),
+            ):
 
-            def step(k, carried):
-                at = code.bytes(k)
-                body(code, [builder.add(start, at) for start in starts])
-                return carried
+                def step(k, carried, part=part, first=first):
+                    at = part.bytes(builder.add(first, k))
+                    body(part, [builder.add(start, at) for start in starts])
+                    return carried
 
-            code.loop(values[-1], [], step, code.lanes)
+                part.loop(many, [], step, part.lanes)
             return context.get_dummy_value()
 
         return signature, emit
 
-    names = ", ".join(f"a{i}, s{i}" for i in range(count))
-    scope: dict[str, Any] = {"signature_of": signature_of}
-    exec(f"def function(typing, {names}, n):\n    return signature_of(typing, {names}, n)", scope)
+    names = ", ".join(f"array_{i}, start_{i}" for i in range(1, count + 1))  # an intrinsic has no *args
+    scope: dict[str, Any] = {"along": along}
+    exec(f"def function(typing, {names}, n):\n    return along(typing, {names}, n)", scope)
     return intrinsic(scope["function"])

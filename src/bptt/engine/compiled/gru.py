@@ -4,8 +4,8 @@ The ladder (T = 100, B = 32, D = 64, H = 128, float32, forward and back without 
     37.5    the reference, one loop over time in NumPy
     9.9     one call for the sequence, weights packed once, products in register tiles
     8.7     tapes and deltas in memory that is used again, losses and checks without temporaries
-    7.0     the equations of a row in registers, one pass
-    4.2     two threads
+    6.6     the equations of a row in registers, one pass
+    3.9     two threads
 
 B row · D input · H unit · gates r, z, n.   Flat arrays: gates (n, B, 3H), q (n, B, H), h (n + 1, B, H), da and du as
 the gates. Step t leads from h[t] to h[t + 1], in the other direction from h[t + 1] to h[t].
@@ -17,13 +17,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt.engine.compiled.emit import lanes, rows
-from bptt.engine.compiled.functions import sigmoid, tanh
+from bptt.engine.compiled.emit import elementwise
 from bptt.engine.compiled.kernel import kernel
 from bptt.engine.compiled.measure import row_norm
 from bptt.engine.compiled.memory import aligned
 from bptt.engine.compiled.product import multiply, packed
-from bptt.engine.compiled.steps import hold, input_weights, is_cut, meet, project, put_inputs, steps_at_once
+from bptt.engine.compiled.steps import (
+    clear,
+    cut_off,
+    hold,
+    input_weights,
+    meet,
+    note,
+    project,
+    put_inputs,
+    receive,
+    steps_at_once,
+)  # fmt: skip
 from bptt.engine.compiled.vector import flush_denormals, restore
 from bptt.typing import Array
 from bptt.uses import Columns, Elementwise, Matmul, Uses
@@ -52,19 +62,27 @@ def forward(
                 for r in range(low, high):
                     q[(t * B + r) * H + one : (t * B + r) * H + two] = b_hn[one:two]
                 project(h, at, H, count, H, Pn, width, q, (t * B + low) * H, H, H, 1, one, two)
-            if before:
+            else:
                 for r in range(low, high):
-                    _gate(gates, q, h, t * B + r, came * B + r, H)
+                    gate, old, row = (t * B + r) * 3 * H, (came * B + r) * H, (t * B + r) * H
+                    gates_row(gates, gate, gates, gate + H, h, old, q, row, H)
                 project(q, (t * B + low) * H, H, count, H, Pn, width, gates, g + 2 * H, 3 * H, H, 1, one, two)
             for r in range(low, high):
-                _next(gates, q, h, before, t * B + r, came * B + r, to * B + r, H, one, two)
+                gate, old, new = (t * B + r) * 3 * H + one, (came * B + r) * H + one, (to * B + r) * H + one
+                if before:
+                    state_row(gates, gate + 2 * H, gates, gate + H, h, old, h, new, two - one)
+                else:
+                    row = (t * B + r) * H + one
+                    step_row(
+                        gates, gate, gates, gate + H, gates, gate + 2 * H, q, row, h, old, h, new, two - one
+                    )  # fmt: skip
                 hold(valid, t * B + r, h, came * B + r, to * B + r, H, one, two)
             meet(counter, parties)
     restore(control)
 
 
-def _gru_step(code, at):
-    """r, z, n, q, h_prev, h: the gates in place."""
+def _step(code, at):
+    """r, z, n, q, h_prev, h, the reset after the product: gates in place, h = n + z (h_prev − n)."""
     pre_r, pre_z, pre_n, q, old, new = at
     r, z = code.sigmoid(code.load(pre_r)), code.sigmoid(code.load(pre_z))
     n, h = code.tanh(code.fma(r, code.load(q), code.load(pre_n))), code.load(old)
@@ -72,54 +90,53 @@ def _gru_step(code, at):
         code.store(value, place)
 
 
-def _gru_step_back(code, at):
-    """r, z, n, q, h_prev, dh, da of r, z, n, du of r, z, n: dh in place."""
+def _step_back(code, at):
+    """r, z, n, q, h_prev, dh, da of r, z, n, du of r, z, n: dh becomes what z hands on."""
     r, z, n, q, old, dh = (code.load(place) for place in at[:6])
-    da_z = code.mul(dh, code.sub(old, n), z, code.rest(z))
-    da_n = code.mul(dh, code.rest(z), code.rest(code.mul(n, n)))
+    da_z, da_n = _candidate_back(code, z, n, old, dh)
     da_r, dq = code.mul(da_n, q, r, code.rest(r)), code.mul(da_n, r)
     for value, place in zip((code.mul(dh, z), da_r, da_z, da_n, da_r, da_z, dq), at[5:], strict=True):
         code.store(value, place)
 
 
-step_row, back_row = rows(6, _gru_step), rows(12, _gru_step_back)
+def _candidate_back(code, z, n, old, dh):
+    """da_z and da_n of h = n + z (h_prev − n)."""
+    return code.mul(dh, code.sub(old, n), z, code.rest(z)), code.mul(dh, code.rest(z), code.rest(code.mul(n, n)))
 
 
-@kernel
-def _gate(gates, q, h, at, came, H):
-    """r, z and r ∘ h_prev of one row, where the candidate's product is made of it."""
-    g = at * 3 * H
-    sigmoid(gates, g, 2 * H)
-    r, old, into = gates[g : g + H], h[came * H : (came + 1) * H], q[at * H : (at + 1) * H]
-    for j in range(H):
-        into[j] = r[j] * old[j]
+def _gates(code, at):
+    """r, z, h_prev, q, the reset before the product: gates in place, q = r h_prev."""
+    pre_r, pre_z, old, q = at
+    r, z = code.sigmoid(code.load(pre_r)), code.sigmoid(code.load(pre_z))
+    for value, place in ((r, pre_r), (z, pre_z), (code.mul(r, code.load(old)), q)):
+        code.store(value, place)
 
 
-@kernel
-def _next(gates, q, h, before, at, came, to, H, one, two):
-    """The new h of one row; with the reset after the product its gates too."""
-    g = at * 3 * H
-    if not before:  # whole vectors first, and what is left one by one
-        whole = (two - one) // lanes(h.itemsize) * lanes(h.itemsize)
-        step_row(
-            gates, g + one, gates, g + H + one, gates, g + 2 * H + one, q, at * H + one, h, came * H + one,
-            h, to * H + one, whole,
-        )  # fmt: skip
-        one += whole
-        if one == two:
-            return
-    many = two - one
-    r, z, n = gates[g + one : g + two], gates[g + H + one : g + H + two], gates[g + 2 * H + one : g + 2 * H + two]
-    if not before:
-        sigmoid(gates, g + one, many)
-        sigmoid(gates, g + H + one, many)
-        part = q[at * H + one : at * H + two]
-        for j in range(many):
-            n[j] += r[j] * part[j]
-    tanh(gates, g + 2 * H + one, many)
-    old, new = h[came * H + one : came * H + two], h[to * H + one : to * H + two]
-    for j in range(many):
-        new[j] = n[j] + z[j] * (old[j] - n[j])
+def _state(code, at):
+    """n, z, h_prev, h, the reset before the product: n in place, h = n + z (h_prev − n)."""
+    n, z, h = code.tanh(code.load(at[0])), code.load(at[1]), code.load(at[2])
+    code.store(n, at[0])
+    code.store(code.fma(z, code.sub(h, n), n), at[3])
+
+
+def _state_back(code, at):
+    """z, n, h_prev, dh, da of z, n: dh becomes what z hands on."""
+    z, n, old, dh = (code.load(place) for place in at[:4])
+    for value, place in zip((code.mul(dh, z), *_candidate_back(code, z, n, old, dh)), at[3:], strict=True):
+        code.store(value, place)
+
+
+def _gates_back(code, at):
+    """r, h_prev, dq, da_z, dh, da_r, du of r, z: dh += dq r."""
+    r, old, dq, da_z, dh = (code.load(place) for place in at[:5])
+    da_r = code.mul(dq, old, r, code.rest(r))
+    for value, place in zip((code.fma(dq, r, dh), da_r, da_r, da_z), at[4:], strict=True):
+        code.store(value, place)
+
+
+step_row, back_row = elementwise(6, _step), elementwise(12, _step_back)
+gates_row, state_row = elementwise(4, _gates), elementwise(4, _state)
+state_back_row, gates_back_row = elementwise(6, _state_back), elementwise(8, _gates_back)
 
 
 @kernel
@@ -135,105 +152,49 @@ def back(
     """
     control = flush_denormals()
     n, B, H = shape
-    (low, high), (one, two), (first, reach, start) = rows, units, lead
-    onward, many, wide = 1 if reverse else -1, two - one, 2 * H if before else 3 * H
+    (low, high), (one, two), onward = rows, units, 1 if reverse else -1
+    wide, many = 2 * H if before else 3 * H, two - one
     for i in range(span[1] - span[0]):
         t = span[0] + i if reverse else span[1] - 1 - i
-        (came, to), base = ((t + 1, t) if reverse else (t, t + 1)), (t * B if first < 0 else 0)
+        (came, to), base = ((t + 1, t) if reverse else (t, t + 1)), (t * B if lead[0] < 0 else 0)
         for r in range(low, high):
-            b = r % B
-            into = dh[r * H + one : r * H + two]
-            live = not valid.size or valid[t * B + b]
-            if dtop.size and live:
-                add = dtop[(t * B + b) * H + one : (t * B + b) * H + two]
-                for j in range(many):
-                    into[j] += add[j]
+            b, live = r % B, not valid.size or valid[t * B + r % B]
+            receive(dh, r, H, one, two, dtop, t * B + b, live)
             if sizes.size:
                 sizes[to * B + b] = row_norm(dh, r * H, H)
-            elif states.size:
-                states[(to * B + b) * H + one : (to * B + b) * H + two] = into
-            if live and not before:
-                _row_back(gates, q, h, dh, da, du, t * B + b, came * B + b, base + r, r, H, one, two)
-            elif live:
-                _candidate_back(gates, h, into, da, t * B + b, came * B + b, base + r, H, one, two)
+            note(dh, r, H, one, two, states, to * B + b)
+            gate, old, row = (t * B + b) * 3 * H + one, (came * B + b) * H + one, r * H + one
+            a, u = (base + r) * 3 * H + one, (base + r) * wide + one
+            if not live:
+                clear(da, (base + r) * 3 * H, H, 3, one, two)
+                clear(du, (base + r) * wide, H, wide // H, one, two)
+            elif before:
+                state_back_row(
+                    gates, gate + H, gates, gate + 2 * H, h, old, dh, row, da, a + H, da, a + 2 * H, many
+                )  # fmt: skip
             else:
-                for gate in range(3):
-                    da[(base + r) * 3 * H + gate * H + one : (base + r) * 3 * H + gate * H + two] = 0
-            if before:
-                dq[r * H : (r + 1) * H] = 0
+                back_row(
+                    gates, gate, gates, gate + H, gates, gate + 2 * H, q, (t * B + b) * H + one, h, old, dh, row,
+                    da, a, da, a + H, da, a + 2 * H, du, u, du, u + H, du, u + 2 * H, many,
+                )  # fmt: skip
         if before:
+            dq[low * H : high * H] = 0
             a = (base + low) * 3 * H + 2 * H
             multiply(da, a, 3 * H, high - low, H, Pn, width, dq, low * H, H, H, 0, -(-H // width))
-        for r in range(low, high):
-            b = r % B
-            if not valid.size or valid[t * B + b]:
-                if before:
-                    _gates_back(gates, h, dh, dq, da, du, t * B + b, came * B + b, base + r, r, H)
-            else:
-                for gate in range(wide // H):
-                    du[(base + r) * wide + gate * H + one : (base + r) * wide + gate * H + two] = 0
+            for r in range(low, high):
+                b = r % B
+                if not valid.size or valid[t * B + b]:
+                    gate, old, a, u = (t * B + b) * 3 * H, (came * B + b) * H, (base + r) * 3 * H, (base + r) * wide
+                    gates_back_row(
+                        gates, gate, h, old, dq, r * H, da, a + H, dh, r * H, da, a, du, u, du, u + H, H
+                    )  # fmt: skip
         meet(counter, parties)
-        a, last = (base + low) * wide, -(-two // width)
-        multiply(du, a, wide, high - low, wide, Pg, width, dh, low * H, H, H, one // width, last)
-        for r in range(low, high):
-            loss = first + r // B if first >= 0 else -1
-            if is_cut(cut, valid, t, onward, B, n, r % B, loss, reach, start):
-                dh[r * H + one : r * H + two] = 0
+        multiply(
+            du, (base + low) * wide, wide, high - low, wide, Pg, width, dh, low * H, H, H, one // width,
+            -(-two // width),
+        )  # fmt: skip
+        cut_off(dh, H, one, two, cut, valid, t, onward, (n, B), rows, lead)
     restore(control)
-
-
-@kernel
-def _candidate_back(gates, h, dh, da, at, came, out, H, one, two):
-    """da_z and da_n of one row; what is left of dh is the part that z hands on."""
-    g, many, unit = at * 3 * H, two - one, h.dtype.type(1)
-    z, n = gates[g + H + one : g + H + two], gates[g + 2 * H + one : g + 2 * H + two]
-    old, o = h[came * H + one : came * H + two], out * 3 * H
-    da_z, da_n = da[o + H + one : o + H + two], da[o + 2 * H + one : o + 2 * H + two]
-    for j in range(many):
-        da_z[j] = dh[j] * (old[j] - n[j]) * z[j] * (unit - z[j])
-    for j in range(many):
-        da_n[j] = dh[j] * (unit - z[j]) * (unit - n[j] * n[j])
-    for j in range(many):
-        dh[j] *= z[j]
-
-
-@kernel
-def _row_back(gates, q, h, dh, da, du, at, came, out, row, H, one, two):
-    """da and du of one row, the reset after the product; what is left of dh is the part that z hands on."""
-    g, o = at * 3 * H, out * 3 * H
-    whole = (two - one) // lanes(h.itemsize) * lanes(h.itemsize)
-    back_row(
-        gates, g + one, gates, g + H + one, gates, g + 2 * H + one, q, at * H + one, h, came * H + one,
-        dh, row * H + one, da, o + one, da, o + H + one, da, o + 2 * H + one, du, o + one, du, o + H + one,
-        du, o + 2 * H + one, whole,
-    )  # fmt: skip
-    one += whole
-    if one == two:
-        return
-    into, r = dh[row * H + one : row * H + two], gates[g + one : g + two]
-    _candidate_back(gates, h, into, da, at, came, out, H, one, two)
-    da_r, da_z, da_n = da[o + one : o + two], da[o + H + one : o + H + two], da[o + 2 * H + one : o + 2 * H + two]
-    part, du_n, unit = q[at * H + one : at * H + two], du[o + 2 * H + one : o + 2 * H + two], h.dtype.type(1)
-    for j in range(two - one):
-        da_r[j] = da_n[j] * part[j] * r[j] * (unit - r[j])
-    for j in range(two - one):
-        du_n[j] = da_n[j] * r[j]
-    du[o + one : o + two] = da_r
-    du[o + H + one : o + H + two] = da_z
-
-
-@kernel
-def _gates_back(gates, h, dh, dq, da, du, at, came, out, row, H):
-    """da_r and du of one row, the reset before the product."""
-    g, o, wide, unit = at * 3 * H, out * 3 * H, out * 2 * H, h.dtype.type(1)
-    r, da_r, da_z = gates[g : g + H], da[o : o + H], da[o + H : o + 2 * H]
-    back_q, old, into = dq[row * H : (row + 1) * H], h[came * H : (came + 1) * H], dh[row * H : (row + 1) * H]
-    for j in range(H):
-        da_r[j] = back_q[j] * old[j] * r[j] * (unit - r[j])
-    for j in range(H):
-        into[j] += back_q[j] * r[j]
-    du[wide : wide + H] = da_r
-    du[wide + H : wide + 2 * H] = da_z
 
 
 class Tape(NamedTuple):

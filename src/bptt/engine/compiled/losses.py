@@ -47,7 +47,7 @@ def _cross_entropy(y, targets, weights, first, last, per_step, dy):
             for j in range(O):
                 out[j] = row[j] - top
             at = out[targets[t, b]]
-            exponentials(out)
+            exponentials(flat, (t * B + b) * O, O)
             part = dot(flat, (t * B + b) * O, ones, 0, O)
             total += w * (math.log(part) - at)
             scale = y.dtype.type(w / part)

@@ -4,8 +4,8 @@ The ladder (T = 100, B = 32, D = 64, H = 128, float32, forward and back without 
     40.6    the reference, one loop over time in NumPy
     11.5    one call for the sequence, weights packed once, products in register tiles
     10.9    tapes and deltas in memory that is used again, losses and checks without temporaries
-    9.1     the equations of a row in registers, one pass
-    5.4     two threads
+    8.5     the equations of a row in registers, one pass
+    4.9     two threads
 
 B row · D input · H unit · P output (P = H without projection) · gates i, f, g, o.   Flat arrays: gates and da
 (n, B, 4H), h (n + 1, B, P), c (n + 1, B, H), m (n, B, H) with a projection. Step t leads from h[t] to h[t + 1], in the
@@ -17,13 +17,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt.engine.compiled.emit import lanes, rows
-from bptt.engine.compiled.functions import sigmoid, tanh
+from bptt.engine.compiled.emit import elementwise
 from bptt.engine.compiled.kernel import kernel
 from bptt.engine.compiled.measure import row_norm
 from bptt.engine.compiled.memory import aligned
 from bptt.engine.compiled.product import multiply, packed
-from bptt.engine.compiled.steps import hold, input_weights, is_cut, meet, project, put_inputs, steps_at_once
+from bptt.engine.compiled.steps import (
+    clear,
+    cut_off,
+    hold,
+    input_weights,
+    meet,
+    note,
+    project,
+    put_inputs,
+    receive,
+    steps_at_once,
+)  # fmt: skip
 from bptt.engine.compiled.vector import flush_denormals, restore
 from bptt.typing import Array
 from bptt.uses import Elementwise, Matmul, Uses
@@ -49,8 +59,18 @@ def forward(
             at, count = (came * B + low) * P, high - low
             project(h, at, P, count, P, Ph, width, gates, (t * B + low) * 4 * H, 4 * H, H, 4, one, two)
             for r in range(low, high):
-                out, o = (m, t * B + r) if projected else (h, to * B + r)
-                _memory(gates, c, out, o * H, peep, peeps, t * B + r, came * B + r, to * B + r, H, one, two)
+                out, o = (m, (t * B + r) * H + one) if projected else (h, (to * B + r) * H + one)
+                gate, old, new = (t * B + r) * 4 * H + one, (came * B + r) * H + one, (to * B + r) * H + one
+                if peeps:
+                    peephole_row(
+                        gates, gate, gates, gate + H, gates, gate + 2 * H, gates, gate + 3 * H, c, old, c, new, out, o,
+                        peep, one, peep, H + one, peep, 2 * H + one, two - one,
+                    )  # fmt: skip
+                else:
+                    step_row(
+                        gates, gate, gates, gate + H, gates, gate + 2 * H, gates, gate + 3 * H, c, old, c, new, out, o,
+                        two - one,
+                    )  # fmt: skip
             if projected:
                 at = (to * B + low) * P
                 h[at : at + count * P] = 0
@@ -62,72 +82,42 @@ def forward(
     restore(control)
 
 
-def _lstm_step(code, at):
-    """i, f, g, o, c_prev, c, m: the gates in place."""
-    pre_i, pre_f, pre_g, pre_o, old, new, out = at
-    i, f, o = (code.sigmoid(code.load(gate)) for gate in (pre_i, pre_f, pre_o))
+def _step(code, at):
+    """i, f, g, o, c_prev, c, m, and p_i, p_f, p_o where there are peepholes: the gates in place."""
+    pre_i, pre_f, pre_g, pre_o, old, new, out, *peep = at
+    (p_i, p_f, p_o), before = [code.load(place) for place in peep] or (None,) * 3, code.load(old)
+
+    def seen(pre, p, c):
+        return code.load(pre) if p is None else code.fma(p, c, code.load(pre))
+
+    i, f = code.sigmoid(seen(pre_i, p_i, before)), code.sigmoid(seen(pre_f, p_f, before))
     g = code.tanh(code.load(pre_g))
-    c = code.fma(f, code.load(old), code.mul(i, g))
+    c = code.fma(f, before, code.mul(i, g))
+    o = code.sigmoid(seen(pre_o, p_o, c))
     for value, place in ((i, pre_i), (f, pre_f), (g, pre_g), (o, pre_o), (c, new), (code.mul(o, code.tanh(c)), out)):
         code.store(value, place)
 
 
-def _lstm_step_back(code, at):
-    """i, f, g, o, c_prev, c, dm, dc, and da of i, f, g, o: dc in place."""
+def _step_back(code, at):
+    """i, f, g, o, c_prev, c, dm, dc, da of i, f, g, o, and p_i, p_f, p_o where there are peepholes: dc in place."""
     i, f, g, o, old, c, dm, dc = (code.load(place) for place in at[:8])
+    peep = [code.load(place) for place in at[12:]]
     y = code.tanh(c)
     da_o = code.mul(dm, y, o, code.rest(o))
     dc = code.fma(code.mul(dm, o), code.rest(code.mul(y, y)), dc)
+    dc = code.fma(da_o, peep[2], dc) if peep else dc
     da_i = code.mul(dc, g, i, code.rest(i))
     da_f = code.mul(dc, old, f, code.rest(f))
     da_g = code.mul(dc, i, code.rest(code.mul(g, g)))
-    for value, place in zip((code.mul(dc, f), da_i, da_f, da_g, da_o), at[7:], strict=True):
+    before = code.mul(dc, f)
+    if peep:
+        before = code.fma(da_f, peep[1], code.fma(da_i, peep[0], before))
+    for value, place in zip((before, da_i, da_f, da_g, da_o), at[7:12], strict=True):
         code.store(value, place)
 
 
-step_row, back_row = rows(7, _lstm_step), rows(12, _lstm_step_back)
-
-
-@kernel
-def _memory(gates, c, out, o, peep, peeps, at, came, to, H, one, two):
-    """Gates, memory and m of one row."""
-    a = at * 4 * H
-    if not peeps:  # whole vectors first, and what is left one by one
-        whole = (two - one) // lanes(c.itemsize) * lanes(c.itemsize)
-        step_row(
-            gates, a + one, gates, a + H + one, gates, a + 2 * H + one, gates, a + 3 * H + one, c, came * H + one,
-            c, to * H + one, out, o + one, whole,
-        )  # fmt: skip
-        one += whole
-        if one == two:
-            return
-    many = two - one
-    i, f = gates[a + one : a + two], gates[a + H + one : a + H + two]
-    old, new, m = c[came * H + one : came * H + two], c[to * H + one : to * H + two], out[o + one : o + two]
-    if peeps:
-        p_i, p_f = peep[one:two], peep[H + one : H + two]
-        for j in range(many):
-            i[j] += p_i[j] * old[j]
-        for j in range(many):
-            f[j] += p_f[j] * old[j]
-    if many == H:
-        sigmoid(gates, a, 2 * H)
-    else:
-        sigmoid(gates, a + one, many)
-        sigmoid(gates, a + H + one, many)
-    tanh(gates, a + 2 * H + one, many)
-    g, last = gates[a + 2 * H + one : a + 2 * H + two], gates[a + 3 * H + one : a + 3 * H + two]
-    for j in range(many):
-        new[j] = f[j] * old[j] + i[j] * g[j]
-    if peeps:
-        p_o = peep[2 * H + one : 2 * H + two]
-        for j in range(many):
-            last[j] += p_o[j] * new[j]
-    sigmoid(gates, a + 3 * H + one, many)
-    m[:] = new
-    tanh(out, o + one, many)
-    for j in range(many):
-        m[j] *= last[j]
+step_row, back_row = elementwise(7, _step), elementwise(12, _step_back)
+peephole_row, peephole_back_row = elementwise(10, _step), elementwise(15, _step_back)
 
 
 @kernel
@@ -145,102 +135,51 @@ def back(
     """
     control = flush_denormals()
     n, B, H, P = shape
-    (low, high), (one, two), (first, reach, start) = rows, units, lead
-    onward, projected, peeps = 1 if reverse else -1, dp.size > 0, peep.size > 0
+    (low, high), (one, two), onward = rows, units, 1 if reverse else -1
+    projected, peeps, many = dp.size > 0, peep.size > 0, two - one
     ha, hb = (0, P) if projected else (one, two)
     for i in range(span[1] - span[0]):
         t = span[0] + i if reverse else span[1] - 1 - i
-        (came, to), base = ((t + 1, t) if reverse else (t, t + 1)), (t * B if first < 0 else 0)
+        (came, to), base = ((t + 1, t) if reverse else (t, t + 1)), (t * B if lead[0] < 0 else 0)
         for r in range(low, high):
-            b = r % B
-            into, live = dh[r * P + ha : r * P + hb], not valid.size or valid[t * B + b]
-            if dtop.size and live:
-                add = dtop[(t * B + b) * P + ha : (t * B + b) * P + hb]
-                for j in range(hb - ha):
-                    into[j] += add[j]
+            b, live = r % B, not valid.size or valid[t * B + r % B]
+            receive(dh, r, P, ha, hb, dtop, t * B + b, live)
             if sizes.size:
-                h_norm, c_norm = row_norm(dh, r * P, P), row_norm(dc, r * H, H)
-                sizes[to * B + b] = math.hypot(h_norm, c_norm)
-            elif states.size:
-                states[(to * B + b) * P + ha : (to * B + b) * P + hb] = into
-                memories[(to * B + b) * H + one : (to * B + b) * H + two] = dc[r * H + one : r * H + two]
-            if projected:
-                dm[r * H : (r + 1) * H] = 0
-                if live:
-                    dp[(base + r) * P : (base + r + 1) * P] = into
-                else:
-                    dp[(base + r) * P : (base + r + 1) * P] = 0
+                sizes[to * B + b] = math.hypot(row_norm(dh, r * P, P), row_norm(dc, r * H, H))
+            note(dh, r, P, ha, hb, states, to * B + b)
+            note(dc, r, H, one, two, memories, to * B + b)
+            if projected and live:
+                dp[(base + r) * P : (base + r + 1) * P] = dh[r * P : (r + 1) * P]
+            elif projected:
+                clear(dp, (base + r) * P, P, 1, 0, P)
         if projected:
+            dm[low * H : high * H] = 0
             multiply(dh, low * P, P, high - low, P, Pr, width, dm, low * H, H, H, 0, -(-H // width))
         for r in range(low, high):
             b, d = r % B, (dm if projected else dh)
-            if not valid.size or valid[t * B + b]:
-                _memory_back(gates, c, peep, peeps, d, dc, da, t * B + b, came * B + b, to * B + b, base + r, r, H,
-                             one, two)  # fmt: skip
-                dh[r * P + ha : r * P + hb] = 0
+            gate, old, new = (t * B + b) * 4 * H + one, (came * B + b) * H + one, (to * B + b) * H + one
+            a, row = (base + r) * 4 * H + one, r * H + one
+            if valid.size and not valid[t * B + b]:
+                clear(da, (base + r) * 4 * H, H, 4, one, two)
+                continue
+            if peeps:
+                peephole_back_row(
+                    gates, gate, gates, gate + H, gates, gate + 2 * H, gates, gate + 3 * H, c, old, c, new, d, row, dc,
+                    row, da, a, da, a + H, da, a + 2 * H, da, a + 3 * H, peep, one, peep, H + one, peep, 2 * H + one,
+                    many,
+                )  # fmt: skip
             else:
-                for gate in range(4):
-                    at = (base + r) * 4 * H + gate * H
-                    da[at + one : at + two] = 0
+                back_row(
+                    gates, gate, gates, gate + H, gates, gate + 2 * H, gates, gate + 3 * H, c, old, c, new, d, row, dc,
+                    row, da, a, da, a + H, da, a + 2 * H, da, a + 3 * H, many,
+                )  # fmt: skip
+            clear(dh, r * P, P, 1, ha, hb)
         meet(counter, parties)
         a, last = (base + low) * 4 * H, -(-hb // width)
         multiply(da, a, 4 * H, high - low, 4 * H, Ph, width, dh, low * P, P, P, ha // width, last)
-        for r in range(low, high):
-            loss = first + r // B if first >= 0 else -1
-            if is_cut(cut, valid, t, onward, B, n, r % B, loss, reach, start):
-                dh[r * P + ha : r * P + hb] = 0
-                dc[r * H + one : r * H + two] = 0
+        cut_off(dh, P, ha, hb, cut, valid, t, onward, (n, B), rows, lead)
+        cut_off(dc, H, one, two, cut, valid, t, onward, (n, B), rows, lead)
     restore(control)
-
-
-@kernel
-def _memory_back(gates, c, peep, peeps, d, dc, da, at, came, to, out, row, H, one, two):
-    """da of one row from d, the adjoint of m; dc becomes that of the memory before."""
-    a, o, unit = at * 4 * H, out * 4 * H, c.dtype.type(1)
-    if not peeps:  # whole vectors first, and what is left one by one
-        whole = (two - one) // lanes(c.itemsize) * lanes(c.itemsize)
-        back_row(
-            gates, a + one, gates, a + H + one, gates, a + 2 * H + one, gates, a + 3 * H + one, c, came * H + one,
-            c, to * H + one, d, row * H + one, dc, row * H + one, da, o + one, da, o + H + one, da, o + 2 * H + one,
-            da, o + 3 * H + one, whole,
-        )  # fmt: skip
-        one += whole
-        if one == two:
-            return
-    many = two - one
-    i, f = gates[a + one : a + two], gates[a + H + one : a + H + two]
-    g, last = gates[a + 2 * H + one : a + 2 * H + two], gates[a + 3 * H + one : a + 3 * H + two]
-    da_i, da_f = da[o + one : o + two], da[o + H + one : o + H + two]
-    da_g, da_o = da[o + 2 * H + one : o + 2 * H + two], da[o + 3 * H + one : o + 3 * H + two]
-    dm, dm_c, old = (
-        d[row * H + one : row * H + two],
-        dc[row * H + one : row * H + two],
-        c[came * H + one : came * H + two],
-    )
-    da_g[:] = c[to * H + one : to * H + two]
-    tanh(da, o + 2 * H + one, many)  # y, for as long as it is needed
-    for j in range(many):
-        da_o[j] = dm[j] * da_g[j] * last[j] * (unit - last[j])
-    for j in range(many):
-        dm_c[j] += dm[j] * last[j] * (unit - da_g[j] * da_g[j])
-    if peeps:
-        p_o = peep[2 * H + one : 2 * H + two]
-        for j in range(many):
-            dm_c[j] += da_o[j] * p_o[j]
-    for j in range(many):
-        da_i[j] = dm_c[j] * g[j] * i[j] * (unit - i[j])
-    for j in range(many):
-        da_f[j] = dm_c[j] * old[j] * f[j] * (unit - f[j])
-    for j in range(many):
-        da_g[j] = dm_c[j] * i[j] * (unit - g[j] * g[j])
-    for j in range(many):
-        dm_c[j] *= f[j]
-    if peeps:
-        p_i, p_f = peep[one:two], peep[H + one : H + two]
-        for j in range(many):
-            dm_c[j] += da_i[j] * p_i[j]
-        for j in range(many):
-            dm_c[j] += da_f[j] * p_f[j]
 
 
 class Tape(NamedTuple):

@@ -4,8 +4,8 @@ The ladder (T = 100, B = 32, D = 64, H = 128, float32, forward and back without 
     11.3    the reference, one loop over time in NumPy
     2.7     one call for the sequence, weights packed once, products in register tiles
     2.5     tapes and deltas in memory that is used again, losses and checks without temporaries
-    2.4     tanh in one pass of vectors
-    1.7     two threads
+    2.4     tanh and its derivative as vector code, written once for whole vectors and for what is left
+    1.6     two threads
 
 B row · D input · H unit.   Flat arrays: x (n, B, D), h (n + 1, B, H), da (n, B, H). Step t leads from h[t] to h[t + 1],
 in the other direction from h[t + 1] to h[t].
@@ -15,24 +15,55 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt.engine.compiled.emit import lanes, rows
-from bptt.engine.compiled.functions import tanh
+from bptt.engine.compiled.emit import elementwise
 from bptt.engine.compiled.kernel import kernel
 from bptt.engine.compiled.measure import row_norm
 from bptt.engine.compiled.memory import aligned
 from bptt.engine.compiled.product import multiply, packed
-from bptt.engine.compiled.steps import hold, input_weights, is_cut, meet, project, put_inputs, steps_at_once
+from bptt.engine.compiled.steps import (
+    clear,
+    cut_off,
+    hold,
+    input_weights,
+    meet,
+    note,
+    project,
+    put_inputs,
+    receive,
+    steps_at_once,
+)  # fmt: skip
 from bptt.engine.compiled.vector import flush_denormals, restore
 from bptt.typing import Array
 from bptt.uses import Elementwise, Matmul, Uses
 
 
-def _tanh_step(code, at):
-    """h in place."""
+def _tanh(code, at):
+    """h = tanh a, in place."""
     code.store(code.tanh(code.load(at[0])), at[0])
 
 
-step_row = rows(1, _tanh_step)
+def _relu(code, at):
+    """h = a where a > 0, else 0; NaN stays NaN."""
+    a = code.load(at[0])
+    code.store(code.b.select(code.b.fcmp_ordered("<=", a, code.zero()), code.zero(), a), at[0])
+
+
+def _tanh_back(code, at):
+    """h, dh, da: da = dh (1 − h²); dh is done with."""
+    h, dh = code.load(at[0]), code.load(at[1])
+    code.store(code.mul(dh, code.rest(code.mul(h, h))), at[2])
+    code.store(code.zero(), at[1])
+
+
+def _relu_back(code, at):
+    """h, dh, da: da = dh where h > 0, else 0 (or NaN, of an infinite dh); dh is done with."""
+    h, dh = code.load(at[0]), code.load(at[1])
+    code.store(code.b.select(code.b.fcmp_ordered(">", h, code.zero()), dh, code.mul(dh, code.zero())), at[2])
+    code.store(code.zero(), at[1])
+
+
+tanh, relu_of = elementwise(1, _tanh), elementwise(1, _relu)
+tanh_back, relu_back = elementwise(3, _tanh_back), elementwise(3, _relu_back)
 
 
 @kernel
@@ -54,13 +85,9 @@ def forward(x, ids, Px, Wx, b, Ph, width, h, valid, reverse, relu, sizes, rows, 
             project(h, at, H, high - low, H, Ph, width, h, (to * B + low) * H, H, H, 1, one, two)
             for r in range(low, high):
                 if relu:
-                    part = h[(to * B + r) * H + one : (to * B + r) * H + two]
-                    for j in range(two - one):
-                        part[j] = h.dtype.type(0) if part[j] <= 0 else part[j]
+                    relu_of(h, (to * B + r) * H + one, two - one)
                 else:
-                    whole = (two - one) // lanes(h.itemsize) * lanes(h.itemsize)
-                    step_row(h, (to * B + r) * H + one, whole)
-                    tanh(h, (to * B + r) * H + one + whole, two - one - whole)
+                    tanh(h, (to * B + r) * H + one, two - one)
                 hold(valid, t * B + r, h, came * B + r, to * B + r, H, one, two)
             meet(counter, parties)
     restore(control)
@@ -79,40 +106,27 @@ def back(
     """
     control = flush_denormals()
     n, B, H = shape
-    (low, high), (one, two), (first, reach, start) = rows, units, lead
-    unit, onward = h.dtype.type(1), 1 if reverse else -1
+    (low, high), (one, two), onward = rows, units, 1 if reverse else -1
     for i in range(span[1] - span[0]):
         t = span[0] + i if reverse else span[1] - 1 - i
-        to, base = (t if reverse else t + 1), (t * B if first < 0 else 0)
+        to, base = (t if reverse else t + 1), (t * B if lead[0] < 0 else 0)
         for r in range(low, high):
-            b = r % B
-            into, out = dh[r * H + one : r * H + two], da[(base + r) * H + one : (base + r) * H + two]
+            b, out = r % B, (base + r) * H
             live = not valid.size or valid[t * B + b]
-            if dtop.size and live:
-                add = dtop[(t * B + b) * H + one : (t * B + b) * H + two]
-                for j in range(two - one):
-                    into[j] += add[j]
+            receive(dh, r, H, one, two, dtop, t * B + b, live)
             if sizes.size:
                 sizes[to * B + b] = row_norm(dh, r * H, H)
-            elif states.size:
-                states[(to * B + b) * H + one : (to * B + b) * H + two] = into
+            note(dh, r, H, one, two, states, to * B + b)
+            at = (to * B + b) * H + one
             if not live:
-                out[:] = 0
-                continue
-            tape = h[(to * B + b) * H + one : (to * B + b) * H + two]
-            if relu:
-                for j in range(two - one):
-                    out[j] = into[j] if tape[j] > 0 else into[j] * 0
+                clear(da, out, H, 1, one, two)
+            elif relu:
+                relu_back(h, at, dh, r * H + one, da, out + one, two - one)
             else:
-                for j in range(two - one):
-                    out[j] = into[j] * (unit - tape[j] * tape[j])
-            into[:] = 0
+                tanh_back(h, at, dh, r * H + one, da, out + one, two - one)
         meet(counter, parties)
         multiply(da, (base + low) * H, H, high - low, H, Pt, width, dh, low * H, H, H, one // width, -(-two // width))
-        for r in range(low, high):
-            loss = first + r // B if first >= 0 else -1
-            if is_cut(cut, valid, t, onward, B, n, r % B, loss, reach, start):
-                dh[r * H + one : r * H + two] = 0
+        cut_off(dh, H, one, two, cut, valid, t, onward, (n, B), rows, lead)
     restore(control)
 
 

@@ -86,10 +86,41 @@ def hold(valid, at, state, before, after, width, low, high):
 
 
 @kernel
-def is_cut(cut, valid, t, onward, B, n, row, loss, reach, start):
-    """Whether the adjoint of a row ends between step t and t + onward; through padding it always goes on."""
-    to = t + onward
-    if not 0 <= to < n or (valid.size and not valid[to * B + row]):
-        return False
-    far = loss >= 0 and abs(loss - (start + to)) >= reach
-    return far or (cut.size > 0 and cut[t] != 0)
+def receive(dh, r, S, low, high, dtop, at, live):
+    """Units low…high − 1 of row r of dh (R, S) += dtop (n·B, S) at `at`, unless its sequence has ended."""
+    if dtop.size and live:
+        into, add = dh[r * S + low : r * S + high], dtop[at * S + low : at * S + high]
+        for j in range(high - low):
+            into[j] += add[j]
+
+
+@kernel
+def note(part, r, S, low, high, states, at):
+    """Units low…high − 1 of row r of an adjoint (R, S) put into states (…, S) at `at`, if they are wanted."""
+    if states.size:
+        states[at * S + low : at * S + high] = part[r * S + low : r * S + high]
+
+
+@kernel
+def clear(A, at, width, parts, low, high):
+    """0 for the units low…high − 1 of so many blocks of columns, each `width` wide, that begin at `at`."""
+    for part in range(parts):
+        A[at + part * width + low : at + part * width + high] = 0
+
+
+@kernel
+def cut_off(dh, S, low, high, cut, valid, t, onward, shape, rows, lead):
+    """0 for the units low…high − 1 of every row of an adjoint (R, S) that ends between step t and t + onward.
+
+    cut (n,): where a chunk ends, or empty.  lead: first loss of the rows or −1, how far each reaches, first step of the
+    stretch. Through padding an adjoint always goes on, and so it does to the initial state.
+    """
+    (n, B), (first, reach, start), to = shape, lead, t + onward
+    if not 0 <= to < n or not (first >= 0 or cut.size):
+        return
+    for r in range(rows[0], rows[1]):
+        if valid.size and not valid[to * B + r % B]:
+            continue
+        far = first >= 0 and abs(first + r // B - (start + to)) >= reach
+        if far or (cut.size and cut[t]):
+            dh[r * S + low : r * S + high] = 0

@@ -121,19 +121,6 @@ def copy_eights(typing, a, ai, lda, rows, out, oi):
     return signature, emit
 
 
-@intrinsic
-def power_of_two(typing, n):
-    """2ⁿ, for n a whole number within the exponents of its type, float32 or float64."""
-
-    def emit(context, builder, signature, args):
-        bits, bias, fraction = (32, 127, 23) if n.bitwidth == 32 else (64, 1023, 52)
-        whole = ir.IntType(bits)
-        shifted = builder.add(builder.fptosi(args[0], whole), ir.Constant(whole, bias))
-        return builder.bitcast(builder.shl(shifted, ir.Constant(whole, fraction)), args[0].type)
-
-    return n(n), emit
-
-
 _FLUSH = 0x8040  # of MXCSR: flush to zero, denormals are zero
 
 
