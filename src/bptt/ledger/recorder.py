@@ -15,14 +15,6 @@ from bptt.uses import Columns, Use, Uses, with_factors
 from bptt.version import VERSION
 
 KEEP = ("factors", "norms", "full")
-
-
-def step_norms(uses: Uses, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Name → (K,) norms of the uses of one step, z (B, M) or ids (B,), δ (K, B, N)."""
-    one_step = {name: with_factors(u, lambda z: z[None], lambda d: d[..., None, :, :]) for name, u in uses.items()}
-    return {name: norms(use, shapes[name])[:, 0] for name, use in one_step.items()}
-
-
 FULL_LIMIT = 4 << 30  # bytes of a "full" ledger: δ for every pair of loss and step
 
 
@@ -54,6 +46,7 @@ class Recorder:
         self.norms: dict[str, Array] = {}
         self.sequence_norms: dict[str, Array] = {}
         self.shares: dict[str, Array] = {}
+        self.units: dict[str, tuple[Array, float]] = {}  # what shares are measured with, once the gradient is known
         self.by_steps: Params = {}
         self.maps = {name: np.zeros((T, T), self.dtype) for name in shapes} if self.wants_losses else {}
         self.loss_uses: dict[str, list[tuple[int, Use]]] = {}
@@ -86,28 +79,31 @@ class Recorder:
     def add_shares(self, start: int, uses: Uses, gradients: Params, inner: Callable[[Use, Array], Array]) -> None:
         """⟨dW_t, dW⟩ / ‖dW‖² of a stretch of steps, once the gradient is known; `inner` gives ⟨dW_t, V⟩ (n,)."""
         for name, use in uses.items():
-            unit, scale = of.share_scale(gradients[name])
+            if name not in self.units:
+                self.units[name] = of.share_scale(gradients[name])
+            unit, scale = self.units[name]
             steps = slice(start, start + of.first(use).delta.shape[0])
             self.shares.setdefault(name, np.zeros(self.T, self.dtype))[steps] = inner(use, unit) / scale
 
     def state(self, prefix: str, step: int, ds: Any) -> None:
         """∂J/∂s after `step` steps of a scan; parts (B, S)."""
-        if prefix not in self.states:
-            self.states[prefix] = np.zeros((self.T + 1, self.B), self.dtype)
-            if self.keep != "norms":
-                self.state_parts[prefix] = tuple(np.zeros((self.T + 1, *part.shape), self.dtype) for part in ds)
+        self._make_room(prefix, [part.shape for part in ds])
         self.states[prefix][step] = pythagoras(np.concatenate(ds, axis=-1))
         if self.keep != "norms":
             for kept, part in zip(self.state_parts[prefix], ds, strict=True):
                 kept[step] = part
 
-    def add_states(self, prefix: str, first: int, sizes: Array, parts: tuple[Array, ...]) -> None:
-        """∂J/∂s after the steps of a scan from the `first` on: its norms (m, B), and its parts (m, B, S)."""
-        steps = slice(first, first + len(sizes))
+    def _make_room(self, prefix: str, shapes: list[tuple[int, ...]]) -> None:
+        """For ∂J/∂s of a scan, with parts of these shapes (B, S)."""
         if prefix not in self.states:
             self.states[prefix] = np.zeros((self.T + 1, self.B), self.dtype)
             if self.keep != "norms":
-                self.state_parts[prefix] = tuple(np.zeros((self.T + 1, *p.shape[1:]), self.dtype) for p in parts)
+                self.state_parts[prefix] = tuple(np.zeros((self.T + 1, *shape), self.dtype) for shape in shapes)
+
+    def add_states(self, prefix: str, first: int, sizes: Array, parts: tuple[Array, ...]) -> None:
+        """∂J/∂s after the steps of a scan from the `first` on: its norms (m, B), and its parts (m, B, S)."""
+        steps = slice(first, first + len(sizes))
+        self._make_room(prefix, [part.shape[1:] for part in parts])
         self.states[prefix][steps] = sizes
         if self.keep != "norms":
             for kept, part in zip(self.state_parts[prefix], parts, strict=True):
@@ -120,18 +116,18 @@ class Recorder:
         known = self.state_sums.get(key)
         self.state_sums[key] = rows if known is None else [a + b for a, b in zip(known, rows, strict=True)]
 
-    def losses_visitor(self, stack: Any, norms: Callable[..., dict[str, Array]] = step_norms) -> Callable[..., None]:
+    def losses_visitor(self, stack: Any, measure: Callable[..., dict[str, Array]] | None = None) -> Callable[..., None]:
         """What an engine calls at each step (scan, t, ds, uses, first) with δ (K, B, N) of losses first…first + K − 1.
 
         stack: takes in the same calls where full factors are wanted.
-        norms: of the uses of one step, by name, given the shapes of their parameters; (K,) each.
+        measure: name → (K,) norms of the uses of one step, given their parameters' shapes; `step_norms` by default.
         """
 
         def visit(scan: Any, t: int, ds: Any, uses: Uses, first: int) -> None:
             if self.keep == "full":
                 stack.visit(scan, t, ds, uses, first)
             shapes = {name: self.shapes[scan.prefix + name] for name in uses}
-            for name, column in norms(uses, shapes).items():
+            for name, column in (measure or step_norms)(uses, shapes).items():
                 self.maps[scan.prefix + name][first : first + len(column), t] = column
 
         return visit
@@ -167,6 +163,9 @@ class Recorder:
         loss_uses = {name: _along_time(self.loss_uses[name], joined) for name in self.shapes if name in self.loss_uses}
         residuals = {name: residual(found, gradients[name]) for name, found in self.by_steps.items()}
         residuals |= self.residuals
+        for found in (self.norms, self.sequence_norms, self.shares, self.maps):
+            for array in found.values():
+                array.flags.writeable = False  # they are handed out as they are
         ordered = [{n: found[n] for n in self.shapes if n in found}
                    for found in (self.norms, self.sequence_norms, self.shares)]  # fmt: skip
         states = {prefix: self.states[prefix] for prefix in reverse}
@@ -175,6 +174,12 @@ class Recorder:
             meta, losses, gradients, gates, reverse, states, state_parts, uses, loss_uses, self.maps,
             step_norms=ordered[0], step_sequence_norms=ordered[1], step_shares=ordered[2], recorded_residuals=residuals,
         )  # fmt: skip
+
+
+def step_norms(uses: Uses, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Name → (K,) norms of the uses of one step, z (B, M) or ids (B,), δ (K, B, N)."""
+    one_step = {name: with_factors(u, lambda z: z[None], lambda d: d[..., None, :, :]) for name, u in uses.items()}
+    return {name: norms(use, shapes[name])[:, 0] for name, use in one_step.items()}
 
 
 def delta_width(shapes: dict[str, tuple[int, ...]]) -> int:

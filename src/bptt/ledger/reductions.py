@@ -154,7 +154,7 @@ def inner(use: Use, W: Array) -> Array:
         pairs = zip(use.parts, edges, edges[1:], strict=False)
         return np.sum([inner(part, W[:, low:high]) for part, low, high in pairs], axis=0)
     if isinstance(use, Elementwise):
-        return matrices(use, W.shape) @ W
+        return np.einsum("...n,n->...", matrices(use, W.shape), W)  # BLAS would leave threads behind that spin
     zW = W[use.z] if is_ids(use.z) else (use.z.reshape(-1, W.shape[0]) @ W).reshape(*use.z.shape[:-1], W.shape[1])
     return np.einsum("...bn,...bn->...", zW, use.delta)
 

@@ -16,6 +16,7 @@ from bptt.engine.compiled.threads import WORTH, run, spread
 from bptt.engine.compiled.vector import dot, flush_denormals, largest, restore
 from bptt.typing import Array
 
+BLOCK = 64  # steps whose sums the type adds up by itself, whatever the number of threads
 GRAM_ROWS = 12  # up to so many rows of a step Gram matrices are cheaper than the product by step
 
 
@@ -79,24 +80,25 @@ def norms_of_rows(A, low, high, n, out):
 
 
 @kernel
-def rows_of_deltas(D, d, ldd, low, high, B, N, direction, norms, ahead, biases, total):
-    """For steps low…high − 1: ‖δ_tb‖, δ_tb · direction, and ‖Σ_b δ_tb‖; total (N,) += Σ_tb δ_tb."""
+def rows_of_deltas(D, d, ldd, first, last, n, B, N, direction, norms, ahead, biases, totals):
+    """For the steps of the blocks first…last − 1: ‖δ_tb‖, δ_tb · direction, ‖Σ_b δ_tb‖; totals (blocks, N) Σ δ_tb."""
     control = flush_denormals()
-    summed, block = np.empty(N, D.dtype), np.zeros(N, D.dtype)
-    for t in range(low, high):
-        summed[:] = 0
-        for b in range(B):
-            at = d + (t * B + b) * ldd
-            norms[t, b] = row_norm(D, at, N)
-            ahead[t, b] = dot(D, at, direction, 0, N)
-            row = D[at : at + N]
+    summed, block = np.empty(N, D.dtype), np.empty(N, D.dtype)
+    for i in range(first, last):
+        block[:] = 0
+        for t in range(i * BLOCK, min((i + 1) * BLOCK, n)):
+            summed[:] = 0
+            for b in range(B):
+                at = d + (t * B + b) * ldd
+                norms[t, b] = row_norm(D, at, N)
+                ahead[t, b] = dot(D, at, direction, 0, N)
+                row = D[at : at + N]
+                for j in range(N):
+                    summed[j] += row[j]
+            biases[t] = norms[t, 0] if B == 1 else row_norm(summed, 0, N)
             for j in range(N):
-                summed[j] += row[j]
-        biases[t] = norms[t, 0] if B == 1 else row_norm(summed, 0, N)
-        for j in range(N):
-            block[j] += summed[j]
-    for j in range(N):
-        total[j] += block[j]
+                block[j] += summed[j]
+        totals[i] = block
     restore(control)
 
 
@@ -118,19 +120,20 @@ def sum_rows(D, d, ldd, rows, N, total):
 
 
 @kernel
-def rows_of_inputs(Z, ldz, low, high, B, M, ahead, norms, through):
-    """For steps low…high − 1: ‖z_tb‖; and through (M,) += Σ_tb z_tb (δ_tb · direction)."""
+def rows_of_inputs(Z, ldz, first, last, n, B, M, ahead, norms, through):
+    """For the steps of the blocks first…last − 1: ‖z_tb‖; through (blocks, M) Σ_tb z_tb (δ_tb · direction)."""
     control = flush_denormals()
-    block = np.zeros(M, Z.dtype)
-    for t in range(low, high):
-        for b in range(B):
-            at, by = (t * B + b) * ldz, Z.dtype.type(ahead[t, b])
-            norms[t, b] = row_norm(Z, at, M)
-            row = Z[at : at + M]
-            for j in range(M):
-                block[j] += by * row[j]
-    for j in range(M):
-        through[j] += block[j]
+    block = np.empty(M, Z.dtype)
+    for i in range(first, last):
+        block[:] = 0
+        for t in range(i * BLOCK, min((i + 1) * BLOCK, n)):
+            for b in range(B):
+                at, by = (t * B + b) * ldz, ahead[t, b]
+                norms[t, b] = row_norm(Z, at, M)
+                row = Z[at : at + M]
+                for j in range(M):
+                    block[j] += by * row[j]
+        through[i] = block
     restore(control)
 
 

@@ -91,19 +91,23 @@ class Run:
 
     def record(self, recorder: Recorder, shares: bool = False) -> Pass:
         """The same, with every use handed to a recorder."""
-        totals = self._totals(measure=True)
+        totals, held = self._totals(measure=True), []
+        holds = shares and (recorder.keep != "norms" or (len(self.starts) == 1 and self.every is None))
 
         def see(stretch: Stretch, scan: Scan, block: Block) -> None:
-            uses = _full(scan, block.uses)
-            recorder.add(stretch.start + block.low, uses, totals.add(uses))
+            take(stretch.start + block.low, _full(scan, block.uses))
             if block.states or block.sizes is not None:
                 self._note_states(recorder, stretch, scan, block)
 
-        def end(stretch: Stretch, readout: Uses) -> None:
-            recorder.add(stretch.start, readout, totals.add(readout))
+        def take(start: int, uses: Uses) -> None:
+            recorder.add(start, uses, totals.add(uses))
+            if holds:  # they are in memory anyway
+                held.append((start, uses))
 
         wants = "norms" if recorder.keep == "norms" else "parts"
-        dstates, _ = self._walk_back(see, end, wants=wants, recorder=recorder)
+        dstates, _ = self._walk_back(
+            see, lambda stretch, readout: take(stretch.start, readout), wants=wants, recorder=recorder
+        )  # fmt: skip
         for prefix, ds in dstates.items():
             recorder.state(prefix, 0, ds)
         if recorder.wants_losses:
@@ -112,19 +116,22 @@ class Run:
         if recorder.keep == "norms":  # what keeps its factors is held against the gradient when it is asked
             recorder.residuals = totals.residuals(done.gradients)
         if shares:
-            self._note_shares(recorder, done)
+            self._note_shares(recorder, done, held)
         return done
 
-    def _note_shares(self, recorder: Recorder, done: Pass) -> None:
-        """Shares, once the gradient is known: a walk back of their own."""
+    def _note_shares(self, recorder: Recorder, done: Pass, held: list[tuple[int, Uses]]) -> None:
+        """Shares, once the gradient is known: of the uses that were held, or on a walk back of their own."""
 
         def note(start: int, uses: Uses) -> None:
             recorder.add_shares(start, uses, done.gradients, self._inner)
 
-        self._walk_back(
-            lambda stretch, scan, block: note(stretch.start + block.low, _full(scan, block.uses)),
-            lambda stretch, readout: note(stretch.start, readout),
-        )  # fmt: skip
+        for start, uses in held:
+            note(start, uses)
+        if not held:
+            self._walk_back(
+                lambda stretch, scan, block: note(stretch.start + block.low, _full(scan, block.uses)),
+                lambda stretch, readout: note(stretch.start, readout),
+            )  # fmt: skip
 
     def _inner(self, use: Use, V: Array) -> Array:
         """⟨dW_t, V⟩ of every step, (n,)."""

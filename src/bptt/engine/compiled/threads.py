@@ -195,16 +195,17 @@ if hasattr(os, "register_at_fork"):
 def run(
     work: Callable[[Any], None], items: Sequence[Any], alone: Sequence[Any] | None = None,
     fail: Callable[[], None] | None = None,
-) -> None:  # fmt: skip
-    """`work` done for every item, beside each other; where the pool is taken, one after the other.
+) -> bool:  # fmt: skip
+    """`work` done for every item; whether that was beside each other, or one after the other since the pool was taken.
 
     alone: what to do instead where the pool is taken, for items that meet on their way and so cannot wait.
     fail: called where an item raises, so that those who would meet it do not wait for it.
     """
     if len(items) == 1:
         work(items[0])
-        return
+        return True
     if _POOL.run(work, items, fail):
-        return
+        return True
     for item in items if alone is None else alone:
         work(item)
+    return False

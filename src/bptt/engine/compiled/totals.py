@@ -21,7 +21,6 @@ from bptt.ledger.norms import norms, sequence_norms
 from bptt.typing import Array, Params
 from bptt.uses import Columns, Elementwise, Matmul, Uses
 
-BLOCK = 64  # steps whose check is added up by itself, whatever the number of threads
 DIRECTION_SEED = 20
 
 
@@ -157,34 +156,33 @@ class Totals:
         deltas = {id(product.part.delta): product.part.delta for product in products}
         deltas |= {id(u.delta): u.delta for u in uses.values() if isinstance(u, Elementwise) and u.z is None}
         n, B = next(iter(deltas.values())).shape[:2]
-        blocks = [(low, min(low + BLOCK, n)) for low in range(0, n, BLOCK)]  # whatever the number of threads
+        blocks = -(-n // measure.BLOCK)
         rows, memory = {}, {}
         for key, delta in deltas.items():
             N = delta.shape[-1]
             norms, ahead, biases = (np.empty(shape, self.dtype) for shape in ((n, B), (n, B), n))
-            rows[key] = _Rows(norms, ahead, biases, np.zeros((len(blocks), N)), _direction(N, self.dtype))
+            rows[key] = _Rows(norms, ahead, biases, np.empty((blocks, N)), _direction(N, self.dtype))
             memory[key] = (flat(delta), N)
         for product in products:
             if not product.ids:
                 product.inputs = np.empty((n, B), self.dtype)
-                product.through = np.zeros((len(blocks), product.M))
+                product.through = np.empty((blocks, product.M))
 
         def some(part: tuple[int, int]) -> None:
-            for i in range(*part):
-                for key, (where, N) in memory.items():
-                    row = rows[key]
-                    measure.rows_of_deltas(
-                        *where, *blocks[i], B, N, row.v, row.norms, row.ahead, row.biases, row.totals[i]
+            for key, (where, N) in memory.items():
+                row = rows[key]
+                measure.rows_of_deltas(
+                    *where, *part, n, B, N, row.v, row.norms, row.ahead, row.biases, row.totals
+                )  # fmt: skip
+            for product in products:
+                if not product.ids:
+                    z, ahead = product.z, rows[id(product.part.delta)].ahead
+                    measure.rows_of_inputs(
+                        z.memory, z.apart, *part, n, B, product.M, ahead, product.inputs, product.through
                     )  # fmt: skip
-                for product in products:
-                    if not product.ids:
-                        z, ahead = product.z, rows[id(product.part.delta)].ahead
-                        measure.rows_of_inputs(
-                            z.memory, z.apart, *blocks[i], B, product.M, ahead, product.inputs, product.through[i]
-                        )  # fmt: skip
 
         work = n * B * 8 * (sum(N for _, N in memory.values()) + sum(product.M for product in products))
-        run(some, spread(len(blocks), self._threads(work)))
+        run(some, spread(blocks, self._threads(work)))
         for product in products:
             if not product.ids:
                 self._scale(product, rows[id(product.part.delta)])

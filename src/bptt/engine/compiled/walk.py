@@ -162,8 +162,8 @@ class Walk:
         if meeting and key not in _COMPILED:  # whoever compiles keeps the others waiting
             do((width, sizes, (0, 0), (0, H), counter, 1))
             _COMPILED.add(key)
-        run(work_on, divided, [Part((0, rows), (0, H))] if meeting else None, fail if meeting else None)
-        if meeting:
+        together = run(work_on, divided, [Part((0, rows), (0, H))] if meeting else None, fail if meeting else None)
+        if meeting and together:
             CROWD.heard(int(counter[1]), steps)
 
     def back(self, dtop: Array, ds: Any, cut: Array, wants: str | None) -> Iterator[Block]:
