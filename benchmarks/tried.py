@@ -19,13 +19,17 @@ TRIED: dict[str, str] = {
     "LSTM 50, 1, 32, 32": TINY,
     "LSTM 1000, 1, 64, 256": ALONE,
     "LSTM 100, 32, 64, 128": "With both cores idle 5.4 ms were seen without the ledger, 9.1 on one thread.",
+    "time of our step with its ledger": (
+        "At T = 100,000 an LSTM's tape and deltas are a gigabyte, more than the 256 MiB that are kept from step to "
+        "step, and fresh pages cost as much again as the work; up to 30,000 steps p is 1.0."
+    ),
     "what a ledger with norms and gains adds": (
         "Norms from the tiles of the gradient's own product, a multiply-add per element, add 5 to 8 % at H = 256 and "
         "512; at smaller sizes passes over the rows of z and δ and the bookkeeping weigh more."
     ),
     "what a ledger with shares as well adds": (
         "Shares need the gradient first, and then two more products of the five that a step has: 40 % at the same "
-        "speed, and another walk back on top. Sums over pairs of steps would cost T² B²."
+        "speed. Sums over pairs of steps would cost T² B²."
     ),
 }
 
