@@ -4,7 +4,8 @@ A parameter W that is used as a = z W at step t has dW_t = zᵀ δ, with z the i
 returns the pair (z, δ) and never the matrix; who adds them up, and how, is not the cell's business.
 
 A use may carry leading axes: z (T, B, M) and δ (T, B, N) are T uses at once; δ (K, T, B, N) with the same z are the
-uses as K losses see them. Leading axes of z and δ broadcast against each other.
+uses as K losses see them. Leading axes of z and δ broadcast against each other. Where the operation behind a use is not
+known there are no factors, and dW_t itself stands in their place (`Ready`).
 """
 
 from collections.abc import Callable
@@ -17,6 +18,17 @@ class Matmul(NamedTuple):
     """a = z W, so dW = zᵀ δ, summed over the batch.
 
     z: (..., B, M) input, or (..., B) integer ids that stand for one-hot rows.
+    delta: (..., B, N) derivative by a.
+    """
+
+    z: Array
+    delta: Array
+
+
+class Linear(NamedTuple):
+    """a = z Wᵀ, the way PyTorch stores W (N, M), so dW = δᵀ z, summed over the batch.
+
+    z: (..., B, M) input.
     delta: (..., B, N) derivative by a.
     """
 
@@ -41,7 +53,17 @@ class Columns(NamedTuple):
     parts: tuple[Matmul, ...]
 
 
-Use = Matmul | Elementwise | Columns
+class Ready(NamedTuple):
+    """dW_t itself, for uses whose operation is not known; sequences are added up in it.
+
+    gradients: (T, *shape of W), or (K, T, *shape of W) as K losses see it.
+    """
+
+    gradients: Array
+
+
+Factored = Matmul | Linear | Elementwise | Columns
+Use = Factored | Ready
 Uses = dict[str, Use]
 
 Change = Callable[[Array], Array]
@@ -50,14 +72,18 @@ Change = Callable[[Array], Array]
 def with_factors(use: Use, z: Change | None = None, delta: Change | None = None) -> Use:
     """The same kind of use with its factors changed; None leaves one as it is, and ones (z is None) stay ones.
 
+    dW_t of a `Ready` use stands for its δ, in which it is linear: so changes of δ fit it that touch leading axes only.
+
     >>> import numpy as np
     >>> with_factors(Elementwise(None, np.ones((2, 3))), delta=lambda a: 2 * a).delta.sum()
     np.float64(12.0)
     """
     if isinstance(use, Columns):
         return Columns(tuple(Matmul(_changed(part.z, z), _changed(part.delta, delta)) for part in use.parts))
-    if isinstance(use, Matmul):
-        return Matmul(_changed(use.z, z), _changed(use.delta, delta))
+    if isinstance(use, Ready):
+        return Ready(_changed(use.gradients, delta))
+    if isinstance(use, Matmul | Linear):
+        return type(use)(_changed(use.z, z), _changed(use.delta, delta))
     return Elementwise(None if use.z is None else _changed(use.z, z), _changed(use.delta, delta))
 
 
@@ -65,4 +91,4 @@ def _changed(a: Array, of: Change | None) -> Array:
     return a if of is None else of(a)
 
 
-__all__ = ["Columns", "Elementwise", "Matmul", "Use", "Uses", "with_factors"]
+__all__ = ["Columns", "Elementwise", "Factored", "Linear", "Matmul", "Ready", "Use", "Uses", "with_factors"]

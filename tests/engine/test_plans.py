@@ -159,7 +159,7 @@ def test_a_ledger_says_what_ran():
     assert meta["engine"] == "reference"
     assert meta["loss"] == "cross_entropy, mean, all steps"
     assert meta["gradient"].startswith("raw")
-    assert (meta["keep"], meta["dtype"], meta["T"], meta["B"], meta["schema"]) == ("norms", "float64", 3, 2, 1)
+    assert (meta["keep"], meta["dtype"], meta["T"], meta["B"], meta["schema"]) == ("norms", "float64", 3, 2, 2)
     assert meta["network"] == "GRU (reset before), D=2, H=3, O=2, 62 parameters"
 
 

@@ -35,7 +35,7 @@ def flat(uses):
 
 def assert_same(ours, theirs):
     assert ours.names == theirs.names
-    assert (ours.meta, ours.gates, ours.reverse) == (theirs.meta, theirs.gates, theirs.reverse)
+    assert (ours.meta, ours.places, ours.reverse) == (theirs.meta, theirs.places, theirs.reverse)
     assert ours.residuals == theirs.residuals
     same = lambda a, b: a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()  # noqa: E731
     assert same(ours.losses, theirs.losses)
@@ -131,10 +131,10 @@ def test_a_flipped_bit_is_noticed(saved):
 
 
 def test_a_ledger_from_the_future_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger_files, "SCHEMA", 2)
+    monkeypatch.setattr(ledger_files, "SCHEMA", 3)
     recorded(make_problem("lstm")).save(tmp_path / "x")
     monkeypatch.undo()
-    with pytest.raises(NewerFile, match="got ledger schema 2, expected at most 1"):
+    with pytest.raises(NewerFile, match="got ledger schema 3, expected at most 2"):
         Ledger.load(tmp_path / "x")
 
 

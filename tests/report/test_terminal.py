@@ -1,11 +1,16 @@
 """What terminals show is what the ledger says."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import bptt
+from bptt.ledger import Ledger, Place
+from bptt.report.figures import ledger_figure, save_figure
 from bptt.report.ledger import ledger_report, parameters, run_report
 from bptt.report.terminal import SHADES, console, level, paint, shaded_map
+from bptt.uses import Linear, Ready
 
 
 def text_of(renderable, width=110, **options):
@@ -91,3 +96,74 @@ def test_no_number_is_cut_in_a_narrow_terminal(width):
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     assert "layer1.reverse.W_hh" in text
+
+
+def by_hand(T=30, K=1, **options):
+    """A ledger as a model without a recurrent layer leaves one: no state, one loss, a readout that is used once."""
+    rng = np.random.default_rng(0)
+    z, delta = rng.standard_normal((T, 2, 3)), rng.standard_normal((K, T, 2, 4))
+    once = rng.standard_normal((K, 1, 5))
+    uses = {"cell.weight": Linear(z, delta.sum(0)), "out.bias": Ready(once.sum(0))}
+    C = np.einsum("ktbn,tbm->ktnm", delta, z)
+    return Ledger(
+        {"network": "by hand", "B": 2}, np.ones(K), {"cell.weight": C.sum((0, 1)), "out.bias": once.sum((0, 1))},
+        {"cell.weight": Place()}, reverse={}, states={}, uses=uses,
+        maps={"cell.weight": np.linalg.norm(C, axis=(2, 3)), "out.bias": np.linalg.norm(once, axis=2)}, **options
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["cell.weight", "out.bias"])
+def test_a_ledger_without_a_state_is_shown_without_its_columns(name):
+    text = text_of(ledger_report(by_hand(), name))
+    assert "1 of 1 loss over 30 steps and 2 sequences" in text
+    assert f"uses of {name}" in text
+    assert "carries" not in text
+    assert "∂J/∂s" not in text
+    assert "gain per step" not in text
+
+
+def test_the_number_of_uses_is_shown_where_it_differs():
+    lines = text_of(parameters(by_hand(), {})).splitlines()
+    assert "uses" in lines[0]
+    assert "‖dW_T‖" in lines[0]
+    at = lines[0].index("uses") + len("uses")
+    assert [line[:at].split()[-1] for line in lines[1:]] == ["30", "1"]
+    network = bptt.Network.create("rnn", inputs=2, hidden=2, outputs=2)
+    batch = bptt.Batch(np.zeros((4, 1), int), np.zeros((4, 1), int))
+    assert "uses" not in text_of(parameters(bptt.record(network, batch, bptt.Loss()), {}))
+
+
+def test_a_map_with_fewer_losses_than_uses_keeps_its_shape():
+    table = np.zeros((2, 30))
+    table[1, :20] = 1
+    lines = text_of(shaded_map(table, 110)).splitlines()
+    assert lines[0].strip() == ""
+    assert lines[1] == SHADES[5] * 40 + " " * 20
+    wide = text_of(shaded_map(np.ones((3, 200)), 80))
+    assert "each cell adds up 1 × 5 contributions" in wide
+    assert wide.splitlines()[2] == SHADES[5] * 80
+
+
+@pytest.mark.parametrize("options", [{}, {"K": 3, "loss_steps": np.array([4, 20, 30])}, {"T": 3, "K": 3}])
+def test_a_picture_shows_what_there_is(tmp_path, options):
+    pytest.importorskip("matplotlib")
+    ledger = by_hand(**options)
+    for name in ledger.names:
+        figure = ledger_figure(ledger, name)
+        titles = [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
+        assert titles[:2] == ["‖C[k, t]‖: what loss k says to use t", "By step"]
+        assert ("How far back: Σ ‖C[k, t]‖ by lag" in titles) == ledger.has_lags(name)
+        assert not any(title.startswith("Gain") for title in titles)
+        save_figure(ledger, name, tmp_path / "x.svg")
+        assert (tmp_path / "x.svg").stat().st_size > 5000
+
+
+def test_a_picture_without_a_map_shows_the_gains_by_position():
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    network = bptt.Network.create("lstm", inputs=3, hidden=4, outputs=3, bidirectional=True)
+    batch = bptt.Batch(rng.integers(0, 3, (7, 2)), rng.integers(0, 3, (7, 2)))
+    ledger = bptt.record(network, batch, bptt.Loss())
+    lower = ledger_figure(ledger, "reverse.W_hh").axes[-1]
+    assert lower.lines[0].get_ydata().tolist() == ledger.gains("layer0.reverse")[::-1].tolist()
+    assert len(ledger_figure(dataclasses.replace(by_hand(), maps={}), "cell.weight").axes) == 1

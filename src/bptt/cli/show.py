@@ -69,7 +69,9 @@ def find_ledger(source: str) -> "tuple[Ledger, Path]":
 
 
 def _default(ledger: "Ledger") -> str:
-    recurrent = [name for name in ledger.names if name.endswith("W_hh") and "reverse" not in name]
+    """The recurrent weight of the last layer, as we or PyTorch call it."""
+    ends = [(name, name.rpartition(".")[2]) for name in ledger.names if not ledger.place(name).reverse]
+    recurrent = [name for name, end in ends if end.startswith(("W_hh", "weight_hh"))]
     return (recurrent or ledger.names)[-1]
 
 
@@ -82,7 +84,8 @@ def _reach(ledger: "Ledger") -> dict[str, int]:
         return {name: steps for name, steps in noted.items() if steps is not None}
     if not ledger.meta.get("plan", "Full()").startswith(("Full", "Checkpointed")):
         return {}
-    return {name: horizon(ledger, name) for name in ledger.loss_uses if not name.startswith("readout.")}
+    reaching = [name for name in ledger.loss_uses if ledger.place(name).state and ledger.has_lags(name)]
+    return {name: horizon(ledger, name) for name in reaching}
 
 
 def _run_info(path: Path) -> dict[str, Any]:
@@ -131,5 +134,5 @@ def _document(ledger: "Ledger", path: str, reach: dict[str, int]) -> dict[str, A
             }
             for name in ledger.names
         },
-        "layers": {prefix[:-1]: by_position(ledger, prefix[:-1]) for prefix in ledger.states},
+        "layers": {key[:-1]: by_position(ledger, key) for key in ledger.states},
     }

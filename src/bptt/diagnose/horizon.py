@@ -14,7 +14,7 @@ from bptt.typing import Array
 
 
 def truncation_bias(ledger: Ledger, name: str) -> Array:
-    """b(K) of one parameter for K = 1…T, (T,); b(T) is 0. All zero where there is no gradient.
+    """b(K) of one parameter for K = 1…T, (T,), T its uses; b(T) is 0. All zero where there is no gradient.
 
     Args:
         ledger: recorded with keep="full".
@@ -22,7 +22,7 @@ def truncation_bias(ledger: Ledger, name: str) -> Array:
 
     Raises:
         NotKeptError: the ledger has no contributions.
-        InputError: the ledger's own pass was truncated.
+        InputError: the ledger's own pass was truncated, or nothing says at which step each loss stands.
         UnknownName: no such parameter.
     """
     plan = ledger.meta.get("plan", "Full()")
@@ -30,14 +30,15 @@ def truncation_bias(ledger: Ledger, name: str) -> Array:
         do = "A truncated pass cannot say what it leaves out: record with plan=Full() or Checkpointed()."
         raise InputError("truncation bias", got=f"a ledger under {plan}", expected="the whole gradient", do=do)
     dW = norm(ledger.gradient(name))
-    bias = np.zeros(ledger.T)
+    ledger.loss_positions(name)  # whether there are lags at all
+    lags = ledger.lags(name)
+    bias = np.zeros(ledger.steps(name))
     if dW == 0:
         return bias
     beyond = np.zeros_like(ledger.gradient(name))  # Σ of the contributions with lag K and more
-    both = any(ledger.reverse.values())
-    for K in range(ledger.T - 1, 0, -1):
+    for K in range(len(bias) - 1, 0, -1):
         beyond += ledger.lag_gradient(name, K)
-        if both:
+        if lags[0] < 0:
             beyond += ledger.lag_gradient(name, -K)
         bias[K - 1] = norm(beyond) / dW
     return bias

@@ -22,12 +22,13 @@ from bptt.engine.plan import Checkpointed, Plan, as_plan
 from bptt.engine.reference import Run
 from bptt.engine.reference.walk import forward
 from bptt.errors import InputError, MissingExtra, NotFiniteError, unknown
-from bptt.ledger import Ledger, Recorder
+from bptt.ledger import Ledger, Place, Recorder
 from bptt.model import Batch, Loss, Network, States
 from bptt.typing import Array
 
 ENGINES = ("auto", "reference", "compiled")
 CELLS = (RNN, GRU, LSTM)  # what it has kernels of
+GATED = ("W_xh", "W_hh", "b")  # whose columns are a cell's gates
 NOT_THERE = "no numba"
 REAL = (np.dtype(np.float32), np.dtype(np.float64))  # what the compiled engine computes in
 
@@ -201,9 +202,19 @@ def record(
         recorder = Recorder(shapes, run.T, run.B, network.dtype, keep, map)
         done = run.record(recorder, shares)
         reverse = {scan.prefix: scan.reverse for scan in network.scans()}
-        return recorder.ledger(done.losses, done.gradients, meta, network.cell.gates, reverse)
+        return recorder.ledger(done.losses, done.gradients, meta, _places(network), reverse)
 
     return _passed(engine, threads, (network, batch, loss, plan, states), ledger, own=keep != "norms")
+
+
+def _places(network: Network) -> dict[str, Place]:
+    """Where each parameter stands; the readout works on no state."""
+    places = dict.fromkeys(network.params, Place())
+    for scan in network.scans():
+        for name in network.cell.shapes(scan.inputs):
+            gates = network.cell.gates if name in GATED else ()
+            places[scan.prefix + name] = Place(scan.prefix, scan.reverse, gates)
+    return places
 
 
 def warm_up(network: Network, batch: Batch, loss: Loss, plan: Plan | str | None = None, engine: str = "auto") -> None:

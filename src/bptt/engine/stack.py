@@ -6,7 +6,7 @@ import numpy as np
 
 from bptt.model import Scan
 from bptt.typing import Array
-from bptt.uses import Columns, Elementwise, Matmul, Use, Uses
+from bptt.uses import Columns, Use, Uses
 
 
 class Stack:
@@ -69,5 +69,5 @@ class Stack:
         return out
 
 
-def _parts(use: Use) -> tuple[Matmul | Elementwise, ...]:
+def _parts(use: Use) -> tuple[Any, ...]:
     return use.parts if isinstance(use, Columns) else (use,)

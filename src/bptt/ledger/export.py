@@ -20,22 +20,25 @@ def rows(ledger: Ledger) -> list[dict[str, Any]]:
     """One row per parameter and step (kind "use"), and per parameter, loss and step of the map ("contribution").
 
     Numbers are written with all their digits. The state's columns are those of the parameter's layer and direction;
-    a readout belongs to none. Entries of the map that are exactly zero are left out.
+    a readout belongs to none. Entries of the map that are exactly zero are left out, and lags where nothing says at
+    which step a loss stands.
     """
     out: list[dict[str, Any]] = []
     for name in ledger.names:
-        norms, shares = ledger.norms(name), _shares(ledger, name)
-        state = by_position(ledger, name.rpartition(".")[0])
-        for t in range(ledger.T):
-            row = {"kind": "use", "parameter": name, "step": t + 1, "norm": norms[t]}
-            row |= {"share": shares[t]} if shares is not None else {}
-            row |= {key: values[t] for key, values in state.items()}
-            out.append(row)
+        columns = {"norm": ledger.norms(name)}
+        shares = _shares(ledger, name)
+        columns |= {"share": shares} if shares is not None else {}
+        columns |= beside(ledger, name)
+        for t in range(len(columns["norm"])):
+            row = {"kind": "use", "parameter": name, "step": t + 1}
+            out.append(row | {key: values[t] for key, values in columns.items()})
     for name, table in ledger.maps.items():
-        sign = -1 if ledger._is_reverse(name) else 1
+        sign = -1 if ledger.place(name).reverse else 1
+        at = ledger.loss_positions(name) - 1 if ledger.has_lags(name) else None
         for k, t in np.argwhere(table > 0):
             row = {"kind": "contribution", "parameter": name, "loss_step": k + 1, "step": t + 1}
-            out.append(row | {"lag": sign * (k - t), "norm": table[k, t]})
+            row |= {"lag": sign * (at[k] - t)} if at is not None else {}
+            out.append(row | {"norm": table[k, t]})
     return out
 
 
@@ -58,16 +61,16 @@ def to_npz(ledger: Ledger, path: str | Path) -> None:
 def arrays(ledger: Ledger) -> dict[str, Array]:
     """What `to_npz` writes."""
     out: dict[str, Array] = {"losses": ledger.losses}
+    out |= {"loss_steps": ledger.loss_steps} if ledger.loss_steps is not None else {}
     for name in ledger.names:
         out[f"gradient/{name}"] = ledger.gradients[name]
         out[f"norms/{name}"] = ledger.norms(name)
         shares = _shares(ledger, name)
         out |= {f"shares/{name}": shares} if shares is not None else {}
     out |= {f"map/{name}": table for name, table in ledger.maps.items()}
-    for prefix in ledger.states:
-        for what, values in by_position(ledger, prefix[:-1]).items():
-            out[f"{what}/{prefix[:-1]}"] = values
-        out[f"initial_state_gradient_norm/{prefix[:-1]}"] = ledger.state_norms(prefix)[0]
+    for key in ledger.states:
+        out |= {f"{what}/{key[:-1]}": values for what, values in by_position(ledger, key).items()}
+        out[f"initial_state_gradient_norm/{key[:-1]}"] = ledger.state_norms(key)[0]
     out["residual"] = np.array(ledger.residual)
     out["meta"] = np.array(json.dumps(ledger.meta))
     return out
@@ -76,6 +79,8 @@ def arrays(ledger: Ledger) -> dict[str, Array]:
 def to_xarray(ledger: Ledger) -> Any:
     """An `xarray.Dataset`: norm and share (parameter, step), map (parameter, loss_step, step), and the state's numbers.
 
+    NaN stands where a parameter has fewer uses, or a layer fewer steps, than others.
+
     Raises:
         MissingExtra: xarray is not installed.
     """
@@ -83,24 +88,33 @@ def to_xarray(ledger: Ledger) -> Any:
         import xarray
     except ImportError:
         raise MissingExtra("xarray", got="not installed", do="pip install 'bptt[xarray]'") from None
-    steps, layers = np.arange(1, ledger.T + 1), [prefix[:-1] for prefix in ledger.states]
-    states = [by_position(ledger, layer) for layer in layers]
-    data: dict[str, Any] = {
-        "loss": ("loss_step", ledger.losses),
-        "norm": (("parameter", "step"), np.stack([ledger.norms(name) for name in ledger.names])),
-        "state_gradient_norm": (("layer", "step"), np.stack([state["state_gradient_norm"] for state in states])),
-        "gain": (("layer", "step"), np.stack([state["gain"] for state in states])),
-        "initial_state_gradient_norm": ("layer", np.array([ledger.state_norms(layer)[0] for layer in layers])),
-    }
-    shares = [_shares(ledger, name) for name in ledger.names]
+    states = {key[:-1]: by_position(ledger, key) for key in ledger.states}
+    n = max([ledger.T] + [len(state["gain"]) for state in states.values()])
+    norms, shares = ([of(name) for name in ledger.names] for of in (ledger.norms, lambda name: _shares(ledger, name)))
+    data: dict[str, Any] = {"loss": ("loss_step", ledger.losses), "norm": (("parameter", "step"), _stacked(norms, n))}
     if all(share is not None for share in shares):
-        data["share"] = (("parameter", "step"), np.stack(shares))  # type: ignore[arg-type]
+        data["share"] = (("parameter", "step"), _stacked(shares, n))
     if ledger.maps:
-        tables = np.stack([ledger.map(name) for name in ledger.names])
-        data["map"] = (("parameter", "loss_step", "step"), tables)
-    coords = {"parameter": ledger.names, "step": steps, "loss_step": steps, "layer": layers}
+        data["map"] = (("parameter", "loss_step", "step"), _stacked([ledger.map(name) for name in ledger.names], n))
+    coords: dict[str, Any] = {
+        "parameter": ledger.names, "step": np.arange(1, n + 1), "loss_step": np.arange(1, ledger.K + 1)
+    }  # fmt: skip
+    if ledger.loss_steps is not None:
+        coords["loss_at"] = ("loss_step", ledger.loss_steps)
+    if states:
+        coords["layer"] = list(states)
+        for what in ("state_gradient_norm", "gain"):
+            data[what] = (("layer", "step"), _stacked([state[what] for state in states.values()], n))
+        initial = np.array([ledger.state_norms(key)[0] for key in ledger.states])
+        data["initial_state_gradient_norm"] = ("layer", initial)
     attrs = {key: str(value) for key, value in ledger.meta.items()} | {"residual": ledger.residual}
     return xarray.Dataset(data, coords, attrs)
+
+
+def _stacked(rows: list[Any], n: int) -> Array:
+    """Rows (..., T) of different T, each filled up with NaN to n."""
+    return np.stack([np.pad(row, [(0, 0)] * (row.ndim - 1) + [(0, n - row.shape[-1])], constant_values=np.nan)
+                     for row in rows])  # fmt: skip
 
 
 def _shares(ledger: Ledger, name: str) -> Array | None:
@@ -108,14 +122,18 @@ def _shares(ledger: Ledger, name: str) -> Array | None:
 
 
 def by_position(ledger: Ledger, layer: str) -> dict[str, Array]:
-    """‖∂J/∂s_t‖ after and gain of each use, (T,), by the use's position in the sequence, whichever way the layer walks.
+    """‖∂J/∂s_t‖ after and gain of each step, (T,), by its position in the sequence, whichever way the layer walks."""
+    key = ledger.layer(layer)
+    order = slice(None, None, -1 if ledger.reverse[key] else 1)
+    return {"state_gradient_norm": ledger.state_norms(key)[1:][order], "gain": ledger.gains(key)[order]}
 
-    Empty for what is no layer, such as the readout.
-    """
-    if layer + "." not in ledger.states:
+
+def beside(ledger: Ledger, name: str) -> dict[str, Array]:
+    """`by_position` of the state that a parameter works on; empty without one, or with other steps than its uses."""
+    state = ledger.place(name).state
+    if not state or len(ledger.states[state]) != ledger.steps(name) + 1:
         return {}
-    order = slice(None, None, -1 if ledger.reverse[layer + "."] else 1)
-    return {"state_gradient_norm": ledger.state_norms(layer)[1:][order], "gain": ledger.gains(layer)[order]}
+    return by_position(ledger, state)
 
 
 def _plain(value: Any) -> Any:

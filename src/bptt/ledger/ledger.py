@@ -4,28 +4,28 @@ The table behind it is C[k, t], the part of dJ/dW that comes from loss L_k throu
 sums are the step gradients dW_t, its row sums the loss gradients, its grand total the gradient. Steps are counted from
 1. A parameter is named in full ("layer0.W_hh"), or by its end where only one fits ("W_hh"); ".f" behind it asks for
 one gate ("W_hh.f").
+
+A network of ours has one loss and one use of every parameter at each step. A model that was traced may have K losses,
+and uses of a parameter more or less often than there are steps: `steps` says how often.
 """
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from bptt.errors import InputError, NotKeptError, unknown
+from bptt.errors import InputError, NotKeptError
+from bptt.ledger import lags as lag_of
 from bptt.ledger import norms as size
 from bptt.ledger import reductions as of
+from bptt.ledger.lags import LagProfile
+from bptt.ledger.names import Found, find, state_key
 from bptt.ledger.norms import norm, pythagoras, residual
+from bptt.ledger.places import Place
 from bptt.ledger.reductions import share_scale
 from bptt.typing import Array, Params
 from bptt.uses import Use, Uses
-
-
-class LagProfile(NamedTuple):
-    """lags: how many steps back, along the direction of the parameter.  values: Σ ‖C[k, t]‖ over k − t = lag."""
-
-    lags: Array
-    values: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class Ledger:
     ([0.589, 0.863, 0.59, 0.735], True)
 
     meta: where it came from: source, version, network, engine, dtype, gradient, loss, plan, keep, schema.
-    losses: (T,) L_k.
+    losses: (K,) L_k.
     gradients: name → dJ/dW, as the engine summed it, not as the ledger does.
-    gates: names of the column blocks of the cell's parameters.
+    places: name → where it stands: whose state, which direction, which gates.
     reverse: prefix of each layer and direction → whether it walks from the last step to the first.
     uses: name → factors z (T, B, M) and δ (T, B, N); empty if only norms were kept.
     loss_uses: name → the same with δ (K, T, B, N); empty unless "full".
@@ -52,6 +52,7 @@ class Ledger:
     step_shares: name → (T,) shares; filled where they were asked for while recording.
     states: prefix → (T+1, B) ‖∂J/∂s_t‖ of each sequence.
     recorded_residuals: name → residual, where the factors it was measured with are gone.
+    loss_steps: (K,) the step, from 1, at which each loss stands; None for 1…K.
     memo: what has been worked out so far.
     state_parts: prefix → the parts (T+1, B, S) of ∂J/∂s_t; empty if only norms were kept.
     """
@@ -59,7 +60,7 @@ class Ledger:
     meta: dict[str, Any]
     losses: Array
     gradients: Params
-    gates: tuple[str, ...]
+    places: dict[str, Place]
     reverse: dict[str, bool]
     states: dict[str, Array]
     state_parts: dict[str, tuple[Array, ...]] = field(default_factory=dict)
@@ -70,7 +71,12 @@ class Ledger:
     step_sequence_norms: dict[str, Array] = field(default_factory=dict)
     step_shares: dict[str, Array] = field(default_factory=dict)
     recorded_residuals: dict[str, float] = field(default_factory=dict)
+    loss_steps: Array | None = None
     memo: size.Memo = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.loss_steps is not None:
+            lag_of.check_positions(self.loss_steps, self.K)
 
     @property
     def names(self) -> list[str]:
@@ -79,7 +85,12 @@ class Ledger:
 
     @property
     def T(self) -> int:
-        """Steps."""
+        """Steps: the most uses that a parameter has."""
+        return max((self._count(full) for full in self.gradients), default=0)
+
+    @property
+    def K(self) -> int:
+        """Losses."""
         return len(self.losses)
 
     @property
@@ -93,18 +104,26 @@ class Ledger:
         Raises:
             UnknownName: none ends so, or several do.
         """
-        return self._find(name)[0]
+        return self._find(name).full
+
+    def steps(self, name: str) -> int:
+        """How many uses of a parameter there are: its own T."""
+        return self._count(self.name(name))
+
+    def place(self, name: str) -> Place:
+        """Where a parameter stands."""
+        return self.places.get(self.name(name), Place())
 
     # ---- gradients, as arrays ----------------------------------------------------------------------------------
 
     def gradient(self, name: str) -> Array:
         """dJ/dW, with the shape of W (or of the gate's block)."""
-        full, columns = self._find(name)
-        return self.gradients[full] if columns is None else self.gradients[full][..., columns]
+        full, block, axis = self._find(name)
+        return self.gradients[full] if block is None else of.cut(self.gradients[full], block, axis)
 
     def step_gradient(self, name: str, step: int) -> Array:
         """dW_t = Σ_k C[k, t], the column of the table at `step`; an array with the shape of W."""
-        at = self._step(step, "step")
+        at = _from_zero(step, "step", self.steps(name))
         return of.matrices(of.steps_of(self._use(name), slice(at, at + 1)), self._shape(name))[0]
 
     def step_gradients(self, name: str) -> Array:
@@ -112,45 +131,49 @@ class Ledger:
         return of.matrices(self._use(name), self._shape(name))
 
     def loss_gradient(self, name: str, loss_step: int) -> Array:
-        """dL_k/dW = Σ_t C[k, t], the row of the table at `loss_step`; needs keep="full"."""
-        k = self._step(loss_step, "loss step")
+        """dL_k/dW = Σ_t C[k, t], row `loss_step` = 1…K of the table; needs keep="full"."""
+        k = _from_zero(loss_step, "loss step", self.K)
         return of.total(of.loss_of(self._use(name, self.loss_uses, "full"), k), self._shape(name))
 
     def contribution(self, name: str, loss_step: int, step: int) -> Array:
         """C[k, t], what loss L_k says to the use of W at step t; needs keep="full"."""
-        k, at = self._step(loss_step, "loss step"), self._step(step, "step")
+        k, at = _from_zero(loss_step, "loss step", self.K), _from_zero(step, "step", self.steps(name))
         use = of.loss_of(self._use(name, self.loss_uses, "full"), k)
         return of.matrices(of.steps_of(use, slice(at, at + 1)), self._shape(name))[0]
 
     def lag_gradient(self, name: str, lag: int) -> Array:
         """Σ C[k, t] over k − t = lag (t − k in a reverse direction), from `lag` steps back; needs keep="full"."""
-        if lag not in self._lags():
-            raise InputError("lag", got=lag, expected=f"{self._lags()[0]} to {self.T - 1}")
-        sign = -1 if self._is_reverse(name) else 1
-        return of.total(of.diagonal(self._use(name, self.loss_uses, "full"), sign * lag), self._shape(name))
+        lags, use = self.lags(name), self._use(name, self.loss_uses, "full")
+        if lag not in lags:
+            raise InputError("lag", got=lag, expected=f"{lags[0]} to {lags[-1]}")
+        at = self.loss_positions(name) - 1
+        losses, steps = lag_of.pairs(at, self.steps(name), lag, self.place(name).reverse)
+        if len(losses) == 0:
+            return np.zeros_like(self.gradient(name))
+        return of.total(of.diagonal(use, losses, steps), self._shape(name))
 
     def contributions(self, name: str) -> Array:
         """C, (K, T, *shape of W): T² full arrays, for small networks; needs keep="full"."""
         return of.matrices(self._use(name, self.loss_uses, "full"), self._shape(name))
 
     def factors(self, name: str, step: int) -> Use:
-        """The factors z (B, M) and δ (B, N) of the use at `step`."""
-        at = self._step(step, "step")
+        """The factors z (B, M) and δ (B, N) of the use at `step`; of a use that has none, dW_t."""
+        at = _from_zero(step, "step", self.steps(name))
         return of.step_of(self._use(name), at)
 
     def loss_factors(self, name: str, loss_step: int, step: int) -> Use:
         """The factors z (B, M) and δ (B, N) of C[k, t]; needs keep="full"."""
-        k, at = self._step(loss_step, "loss step"), self._step(step, "step")
+        k, at = _from_zero(loss_step, "loss step", self.K), _from_zero(step, "step", self.steps(name))
         return of.step_of(of.loss_of(self._use(name, self.loss_uses, "full"), k), at)
 
     # ---- norms -------------------------------------------------------------------------------------------------
 
     def norms(self, name: str) -> Array:
         """‖dW_t‖ of every step, (T,), Frobenius."""
-        full, columns = self._find(name)
-        if columns is None and full in self.step_norms:
+        full, block, _ = self._find(name)
+        if block is None and full in self.step_norms:
             return self.step_norms[full]
-        if columns is not None:
+        if block is not None:
             return size.norms(self._use(name), self._shape(name))
         if ("norms", full) not in self.memo:
             found = size.norms(self._use(name), self._shape(name), self.memo)
@@ -160,18 +183,18 @@ class Ledger:
 
     def sequence_norms(self, name: str) -> Array:
         """‖dW_{t,b}‖ of every step and sequence, (T, B)."""
-        full, columns = self._find(name)
-        if columns is None and full in self.step_sequence_norms:
+        full, block, _ = self._find(name)
+        if block is None and full in self.step_sequence_norms:
             return self.step_sequence_norms[full]
-        return size.sequence_norms(self._use(name), self.memo if columns is None else None)
+        return size.sequence_norms(self._use(name), self.memo if block is None else None)
 
     def shares(self, name: str) -> Array:
         """⟨dW_t, dW⟩ / ‖dW‖² of every step, (T,): signed, sums to 1; negative pulls against the total.
 
         All zero where the gradient is.
         """
-        full, columns = self._find(name)
-        if columns is None and full in self.step_shares:
+        full, block, _ = self._find(name)
+        if block is None and full in self.step_shares:
             return self.step_shares[full]
         unit, scale = share_scale(self.gradient(name))
         return of.inner(self._use(name), unit) / scale
@@ -195,8 +218,8 @@ class Ledger:
 
         In a causal network the entries above the diagonal are exactly zero: the future cannot use the past.
         """
-        full, columns = self._find(name)
-        if columns is None and full in self.maps:
+        full, block, _ = self._find(name)
+        if block is None and full in self.maps:
             return self.maps[full]
         if full not in self.maps:
             raise NotKeptError("the map", got="a ledger without one", do="Record with map=True or keep='full'.")
@@ -204,39 +227,65 @@ class Ledger:
 
     def map_by_lag(self, name: str) -> Array:
         """The map by how far back: (K, lags), 0 where no step stands at that lag; see `lag_profile` for the lags."""
-        table, lags = self.map(name), self._lags()
-        k = np.arange(self.T)[:, None]
-        steps = k + lags if self._is_reverse(name) else k - lags
-        inside = (steps >= 0) & (steps < self.T)
-        return np.where(inside, np.take_along_axis(table, np.where(inside, steps, 0), 1), 0)
+        table, at = self.map(name), self.loss_positions(name) - 1
+        return lag_of.by_lag(table, at, self.lags(name), self.place(name).reverse)
 
     def lag_profile(self, name: str) -> LagProfile:
         """Σ ‖C[k, t]‖ along the diagonals of the map: how much comes from how far back.
 
-        Lags run from 0 to T − 1; with both directions also below 0, since a path may go ahead in one layer and back in
-        another.
+        Raises:
+            InputError: nothing says at which of the parameter's uses each loss stands.
         """
-        return LagProfile(self._lags(), self.map_by_lag(name).sum(0))
+        return LagProfile(self.lags(name), self.map_by_lag(name).sum(0))
+
+    def lags(self, name: str) -> Array:
+        """The lags that a parameter may have: 0 to T − 1, T its uses.
+
+        With both directions also below 0, since a path may go ahead in one layer and back in another.
+        """
+        T, both = self.steps(name), any(self.reverse.values()) or any(place.reverse for place in self.places.values())
+        return np.arange(1 - T if both else 0, T)
+
+    def has_lags(self, name: str) -> bool:
+        """Whether losses and uses are aligned, so that it is known how far back a use lies."""
+        return lag_of.positions(self.loss_steps, self.K, self.steps(name)) is not None
+
+    def loss_positions(self, name: str) -> Array:
+        """The use of a parameter, from 1, beside which each loss stands, (K,).
+
+        Raises:
+            InputError: losses and uses are not aligned.
+        """
+        T = self.steps(name)
+        found = lag_of.positions(self.loss_steps, self.K, T)
+        if found is None:
+            raise lag_of.not_aligned(self.name(name), self.K, T, self.loss_steps)
+        return found
 
     # ---- what the state carries --------------------------------------------------------------------------------
 
     def layer(self, layer: str | int = 0) -> str:
-        """The prefix of a layer: "layer0.", or "layer0.reverse." for its other direction."""
-        prefix = f"layer{layer}." if isinstance(layer, int) else layer.rstrip(".") + "."
-        if prefix not in self.states:
-            raise unknown("layer", str(layer), [known.rstrip(".") for known in self.states])
-        return prefix
+        """The key of a layer's state: "layer0.", or "layer0.reverse." for its other direction.
+
+        A number is that of the layer; in a ledger of another model, which state, from 0.
+
+        Raises:
+            UnknownName: none is called so.  InputError: the ledger has no state at all.
+        """
+        return state_key(layer, self.states)
 
     def state_gradient(self, step: int, layer: str | int = 0) -> tuple[Array, ...]:
         """∂J/∂s_t of the whole state, its parts (B, S), h first; step 0 is the initial state.
 
         In a reverse direction steps are counted as it walks: step 1 is the last of the sequence.
         """
-        if not self.state_parts:
+        key = self.layer(layer)
+        if key not in self.state_parts:
             raise NotKeptError("∂J/∂s_t", got="norms only", do="Record with keep='factors' or 'full'.")
-        if not 0 <= step <= self.T:
-            raise InputError("step", got=step, expected=f"0 to {self.T}")
-        return tuple(part[step] for part in self.state_parts[self.layer(layer)])
+        last = len(self.states[key]) - 1
+        if not 0 <= step <= last:
+            raise InputError("step", got=step, expected=f"0 to {last}")
+        return tuple(part[step] for part in self.state_parts[key])
 
     def state_norms(self, layer: str | int = 0) -> Array:
         """‖∂J/∂s_t‖ for t = 0…T, (T+1,): what the state carries back; t counted as in `state_gradient`."""
@@ -319,47 +368,33 @@ class Ledger:
 
     # ---- names and steps ---------------------------------------------------------------------------------------
 
-    def _find(self, name: str) -> tuple[str, slice | None]:
-        """Full name, and the columns of the gate if one is asked for."""
-        hits = [full for full in self.gradients if full == name or full.endswith("." + name)]
-        if name in self.gradients:
-            hits = [name]
-        if len(hits) == 1:
-            return hits[0], None
-        base, _, gate = name.rpartition(".")
-        if not hits and gate in self.gates and base:
-            full, inner = self._find(base)
-            width, blocks = self.gradients[full].shape[-1], len(self.gates)
-            if inner is None and width % blocks == 0 and full.rsplit(".", 1)[1] in ("W_xh", "W_hh", "b"):
-                at = self.gates.index(gate) * (width // blocks)
-                return full, slice(at, at + width // blocks)
-        if hits:
-            raise InputError("parameter", got=f"{name!r}, which fits {', '.join(hits)}", expected="one of them")
-        raise unknown("parameter", name, self._short_names())
+    def _find(self, name: str) -> Found:
+        return find(name, self.gradients, self.places)
 
-    def _short_names(self) -> list[str]:
-        """Every parameter by its end, or in full where the end fits several."""
-        ends = [full.rsplit(".", 1)[-1] for full in self.gradients]
-        return [end if ends.count(end) == 1 else full for full, end in zip(self.gradients, ends, strict=True)]
+    def _count(self, full: str) -> int:
+        """The uses of a parameter, from whatever was kept of them."""
+        if full in self.uses:
+            return of.count(self.uses[full])
+        if full in self.step_norms:
+            return len(self.step_norms[full])
+        if full in self.maps:
+            return self.maps[full].shape[1]
+        return of.lead(self.loss_uses[full], self.gradients[full].shape)[-1] if full in self.loss_uses else 0
 
     def _use(self, name: str, among: Uses | None = None, keep: str = "factors") -> Use:
-        full, columns = self._find(name)
+        full, block, axis = self._find(name)
         among = self.uses if among is None else among
         if full not in among:
             got = f"a ledger that kept {self.meta.get('keep')!r}"
             raise NotKeptError(f"what is asked of {full}", got=got, do=f"Record with keep={keep!r}.")
-        return among[full] if columns is None else of.columns_of(among[full], columns)
+        return among[full] if block is None else of.block_of(among[full], block, axis)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.gradient(name).shape
 
-    def _step(self, step: int, what: str) -> int:
-        if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 1 <= step <= self.T:
-            raise InputError(what, got=repr(step), expected=f"1 to {self.T}")
-        return step - 1
 
-    def _lags(self) -> Array:
-        return np.arange(1 - self.T if any(self.reverse.values()) else 0, self.T)
-
-    def _is_reverse(self, name: str) -> bool:
-        return self.reverse.get(self.name(name).rsplit(".", 1)[0] + ".", False)
+def _from_zero(step: int, what: str, last: int) -> int:
+    """A step that was counted from 1, counted from 0."""
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 1 <= step <= last:
+        raise InputError(what, got=repr(step), expected=f"1 to {last}")
+    return step - 1

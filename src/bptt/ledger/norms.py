@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from bptt.ledger.reductions import in_blocks, is_ids, matrices
+from bptt.errors import NotKeptError
+from bptt.ledger.reductions import flat, in_blocks, is_ids, matrices
 from bptt.typing import Array
-from bptt.uses import Columns, Elementwise, Matmul, Use
+from bptt.uses import Columns, Elementwise, Linear, Matmul, Ready, Use
 
 Memo = dict[Any, Array]  # what is known of arrays, by their id: parameters that share factors share it
 
@@ -28,6 +29,10 @@ def norms(use: Use, shape: tuple[int, ...], memo: Memo | None = None) -> Array:
         return pythagoras(np.stack(parts, -1))
     if isinstance(use, Elementwise):
         return pythagoras(matrices(use, shape))
+    if isinstance(use, Ready):
+        return pythagoras(flat(use, shape))
+    if isinstance(use, Linear):  # a matrix has the norm of its transpose
+        return norms(Matmul(use.z, use.delta), shape[::-1], memo)
     if 2 * use.delta.shape[-2] ** 2 > np.prod(shape):
         return _scaled_norms(use, shape)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -102,8 +107,15 @@ def _by_step(use: Matmul, shape: tuple[int, ...]) -> Array:
 
 
 def sequence_norms(use: Use, memo: Memo | None = None) -> Array:
-    """‖dW_{t,b}‖, what each sequence alone contributes: (T, B), or (K, T, B)."""
+    """‖dW_{t,b}‖, what each sequence alone contributes: (T, B), or (K, T, B).
+
+    Raises:
+        NotKeptError: a `Ready` use, which holds the sequences added up.
+    """
     memo = {} if memo is None else memo
+    if isinstance(use, Ready):
+        got, do = "dW_t with all sequences added up", "Ask for norms(), or record a batch of one sequence."
+        raise NotKeptError("norms by sequence", got=got, expected="the factors of each use", do=do)
     if isinstance(use, Columns):
         return pythagoras(np.stack([sequence_norms(part, memo) for part in use.parts], -1))
     if isinstance(use, Elementwise):

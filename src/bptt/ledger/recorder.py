@@ -10,8 +10,9 @@ from bptt.ledger import reductions as of
 from bptt.ledger.files import SCHEMA
 from bptt.ledger.ledger import Ledger
 from bptt.ledger.norms import norms, pythagoras, residual, sequence_norms
+from bptt.ledger.places import Place
 from bptt.typing import Array, Params
-from bptt.uses import Columns, Use, Uses, with_factors
+from bptt.uses import Columns, Ready, Use, Uses, with_factors
 from bptt.version import VERSION
 
 KEEP = ("factors", "norms", "full")
@@ -61,20 +62,21 @@ class Recorder:
         measured: name → ‖dW_t‖ (n,) and ‖dW_tb‖ (n, B), from an engine that has them; its `residuals` are then its own.
         """
         for name, use in uses.items():
-            shape, steps = self.shapes[name], slice(start, start + of.first(use).delta.shape[0])
+            shape, steps = self.shapes[name], slice(start, start + of.count(use))
             if self.keep != "norms":
                 self.kept.setdefault(name, []).append((start, use))
             if measured is None and self.keep == "norms":
-                self._note_norms(name, steps, norms(use, shape), sequence_norms(use))
+                alone = None if isinstance(use, Ready) else sequence_norms(use)
+                self._note_norms(name, steps, norms(use, shape), alone)
                 self.by_steps[name] = self.by_steps.get(name, 0) + of.total_by_steps(use, shape)
             elif measured is not None:
                 self._note_norms(name, steps, *measured[name])
 
-    def _note_norms(self, name: str, steps: slice, of_steps: Array, of_sequences: Array) -> None:
-        if name not in self.norms:
-            self.norms[name] = np.zeros(self.T, self.dtype)
-            self.sequence_norms[name] = np.zeros((self.T, self.B), self.dtype)
-        self.norms[name][steps], self.sequence_norms[name][steps] = of_steps, of_sequences
+    def _note_norms(self, name: str, steps: slice, of_steps: Array, of_sequences: Array | None) -> None:
+        self.norms.setdefault(name, np.zeros(self.T, self.dtype))[steps] = of_steps
+        if of_sequences is not None:
+            room = self.sequence_norms.setdefault(name, np.zeros((self.T, self.B), self.dtype))
+            room[steps] = of_sequences
 
     def add_shares(self, start: int, uses: Uses, gradients: Params, inner: Callable[[Use, Array], Array]) -> None:
         """⟨dW_t, dW⟩ / ‖dW‖² of a stretch of steps, once the gradient is known; `inner` gives ⟨dW_t, V⟩ (n,)."""
@@ -82,7 +84,7 @@ class Recorder:
             if name not in self.units:
                 self.units[name] = of.share_scale(gradients[name])
             unit, scale = self.units[name]
-            steps = slice(start, start + of.first(use).delta.shape[0])
+            steps = slice(start, start + of.count(use))
             self.shares.setdefault(name, np.zeros(self.T, self.dtype))[steps] = inner(use, unit) / scale
 
     def state(self, prefix: str, step: int, ds: Any) -> None:
@@ -135,7 +137,7 @@ class Recorder:
     def add_losses(self, start: int, uses: Uses, own: Uses) -> None:
         """After a stretch: the uses of every loss, δ (K, n, B, N), and `own`, which only their own step's loss sees."""
         for name, use in own.items():
-            n = of.first(use).delta.shape[0]
+            n = of.count(use)
             steps = np.arange(start, start + n)
             self.maps[name][steps, steps] = norms(use, self.shapes[name])
         if self.keep == "full":
@@ -145,7 +147,7 @@ class Recorder:
                 self.loss_uses.setdefault(name, []).append((start, use))
 
     def ledger(
-        self, losses: Array, gradients: Params, meta: dict[str, Any], gates: tuple[str, ...], reverse: dict[str, bool]
+        self, losses: Array, gradients: Params, meta: dict[str, Any], places: dict[str, Place], reverse: dict[str, bool]
     ) -> Ledger:
         """The finished ledger, held against the gradient that the engine added up by itself."""
         for (prefix, step), rows in self.state_sums.items():
@@ -159,8 +161,10 @@ class Recorder:
             "B": self.B,
         }
         joined: dict[tuple[int, ...], Array] = {}
-        uses = {name: _along_time(self.kept[name], joined) for name in self.shapes if name in self.kept}
-        loss_uses = {name: _along_time(self.loss_uses[name], joined) for name in self.shapes if name in self.loss_uses}
+        uses, loss_uses = (
+            {name: _along_time(found[name], shape, joined) for name, shape in self.shapes.items() if name in found}
+            for found in (self.kept, self.loss_uses)
+        )
         residuals = {name: residual(found, gradients[name]) for name, found in self.by_steps.items()}
         residuals |= self.residuals
         for found in (self.norms, self.sequence_norms, self.shares, self.maps):
@@ -171,7 +175,7 @@ class Recorder:
         states = {prefix: self.states[prefix] for prefix in reverse}
         state_parts = {prefix: self.state_parts[prefix] for prefix in reverse if prefix in self.state_parts}
         return Ledger(
-            meta, losses, gradients, gates, reverse, states, state_parts, uses, loss_uses, self.maps,
+            meta, losses, gradients, places, reverse, states, state_parts, uses, loss_uses, self.maps,
             step_norms=ordered[0], step_sequence_norms=ordered[1], step_shares=ordered[2], recorded_residuals=residuals,
         )  # fmt: skip
 
@@ -200,7 +204,7 @@ def _spread(use: Use, T: int, start: int, known: dict[int, Array]) -> Use:
     return with_factors(use, delta=by_loss)
 
 
-def _along_time(stretches: list[tuple[int, Use]], joined: dict[tuple[int, ...], Array]) -> Use:
+def _along_time(stretches: list[tuple[int, Use]], shape: tuple[int, ...], joined: dict[tuple[int, ...], Array]) -> Use:
     """Stretches of one use, each with its first step, put together along T in their order.
 
     Arrays that parameters share are joined once, and stay shared.
@@ -215,6 +219,9 @@ def _along_time(stretches: list[tuple[int, Use]], joined: dict[tuple[int, ...], 
             joined[key] = np.concatenate(arrays, axis)
         return joined[key]
 
+    ready = [part.gradients for part in parts if isinstance(part, Ready)]
+    if ready:
+        return Ready(join(ready, -1 - len(shape)))
     flat = [part.parts if isinstance(part, Columns) else (part,) for part in parts]
     uses: list[Any] = []
     for blocks in zip(*flat, strict=True):

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bptt.ledger import Ledger
+from bptt.ledger.export import beside
 from bptt.ledger.norms import norm
 from bptt.report.lesson import heading
 from bptt.report.terminal import bar, number, percent, shaded_map
@@ -28,7 +29,7 @@ def ledger_report(ledger: Ledger, name: str, reach: dict[str, int] | None = None
     parts: list[RenderableType] = [provenance(ledger), heading("1", "Parameters", _meaning(reach))]
     parts += [
         parameters(ledger, reach or {}, width),
-        heading("2", "Steps", f"uses of {name}, and what the state carries"),
+        heading("2", "Steps", f"uses of {name}" + (", and what the state carries" if beside(ledger, name) else "")),
     ]
     parts += [steps(ledger, name)]
     if name in ledger.maps:
@@ -49,7 +50,9 @@ def provenance(ledger: Ledger) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    table.add_row("loss J", f"{ledger.loss:.6g} over {ledger.T} steps and {ledger.meta.get('B', '?')} sequences")
+    losses = "" if ledger.K == ledger.T else f" of {ledger.K} {'loss' if ledger.K == 1 else 'losses'}"
+    over = f"{ledger.T} steps and {ledger.meta.get('B', '?')} sequences"
+    table.add_row("loss J", f"{ledger.loss:.6g}{losses} over {over}")
     for key in PROVENANCE:
         if key in ledger.meta:
             table.add_row(key, str(ledger.meta[key]))
@@ -60,9 +63,12 @@ def provenance(ledger: Ledger) -> Table:
 def parameters(ledger: Ledger, reach: dict[str, int], width: int = 100) -> Table:
     """One row per parameter; in a narrow terminal with fewer columns, since half a number is none."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    heads = ["parameter", "‖dW‖", "coherence", "reaches", "‖dW_1‖", f"‖dW_{ledger.T}‖", "Σ‖dW_t‖", "shape"]
+    differ = len({ledger.steps(name) for name in ledger.names}) > 1
+    last = "‖dW_T‖" if differ else f"‖dW_{ledger.T}‖"
+    heads = ["parameter", "‖dW‖", "coherence", "reaches", "uses", "‖dW_1‖", last, "Σ‖dW_t‖", "shape"]
     rows = [_row(ledger, name, reach) for name in ledger.names]
-    shown = [i for i, head in enumerate(heads) if head != "reaches" or reach]
+    absent = (set() if reach else {"reaches"}) | (set() if differ else {"uses"})
+    shown = [i for i, head in enumerate(heads) if head not in absent]
     widths = [max(len(head), *(len(row[i]) for row in rows)) + 2 for i, head in enumerate(heads)]
     while sum(widths[i] for i in shown) - 2 > width and len(shown) > 2:
         shown.pop()
@@ -79,32 +85,25 @@ def _row(ledger: Ledger, name: str, reach: dict[str, int]) -> list[str]:
     reaches = "" if name not in reach else "1 step" if reach[name] == 1 else f"{reach[name]} steps"
     coherence = f"{ledger.coherence(name):.3f}"
     numbers = [number(value) for value in (norms[0], norms[-1], norms.sum())]
-    return [name, number(norm(dW)), coherence, reaches, *numbers, " × ".join(map(str, dW.shape))]
+    uses = str(len(norms))
+    return [name, number(norm(dW)), coherence, reaches, uses, *numbers, " × ".join(map(str, dW.shape))]
 
 
 def steps(ledger: Ledger, name: str) -> Table:
     """Step by step, or in stretches of steps where there are many."""
-    prefix = name.rsplit(".", 1)[0] + "."
-    layer: Any = prefix if prefix in ledger.states else next(reversed(ledger.states))
-    carried, gains = ledger.state_norms(layer)[1:], ledger.gains(layer)
-    if ledger.reverse[ledger.layer(layer)]:
-        carried, gains = carried[::-1], gains[::-1]
-    norms = ledger.norms(name)
+    norms, state = ledger.norms(name), beside(ledger, name)
     shares = ledger.shares(name) if (name in ledger.uses or name in ledger.step_shares) else None
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for head in ("steps", "mean ‖dW_t‖", "share", "", "mean ‖∂J/∂s_t‖", "gain per step"):
+    for head in ("steps", "mean ‖dW_t‖", "share", "", *(["mean ‖∂J/∂s_t‖", "gain per step"] if state else [])):
         table.add_column(head, justify="left" if head == "" else "right")
-    for part in np.array_split(np.arange(ledger.T), min(ROWS, ledger.T)):
+    for part in np.array_split(np.arange(len(norms)), min(ROWS, len(norms))):
         share = None if shares is None else float(shares[part].sum())
         label = f"{part[0] + 1}" if len(part) == 1 else f"{part[0] + 1}–{part[-1] + 1}"
-        table.add_row(
-            label,
-            number(norms[part].mean()),
-            "" if share is None else percent(share),
-            "" if share is None else bar(abs(share)),
-            number(carried[part].mean()),
-            number(_geometric_mean(gains[part])),
-        )
+        cells = [label, number(norms[part].mean())]
+        cells += ["", ""] if share is None else [percent(share), bar(abs(share))]
+        if state:
+            cells += [number(state["state_gradient_norm"][part].mean()), number(_geometric_mean(state["gain"][part]))]
+        table.add_row(*cells)
     return table
 
 

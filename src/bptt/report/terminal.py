@@ -109,12 +109,11 @@ def numbered_map(
 
 def shaded_map(table: Array, width: int) -> Text:
     """The map as shades, neighbouring cells added up where the terminal is too narrow for all."""
-    T = len(table)
-    size = max(1, math.ceil(T / max(8, min(width // 2, 64))))
-    blocks = math.ceil(T / size)
-    padded = np.zeros((blocks * size, blocks * size))
-    padded[:T, :T] = table
-    sums = padded.reshape(blocks, size, blocks, size).sum((1, 3))
+    limit = max(8, min(width // 2, 64))
+    down, across = (max(1, math.ceil(n / limit)) for n in table.shape)
+    padded = np.zeros([math.ceil(n / size) * size for n, size in zip(table.shape, (down, across), strict=True)])
+    padded[: table.shape[0], : table.shape[1]] = table
+    sums = padded.reshape(len(padded) // down, down, -1, across).sum((1, 3))
     largest, text = float(sums.max()), Text()
     for row in sums:
         for value in row:
@@ -122,7 +121,7 @@ def shaded_map(table: Array, width: int) -> Text:
             sign = SHADES[0] if value == 0 else SHADES[1 + min(4, int(at * 5))]
             text.append(sign * 2, style=Style(color=paint(at).bgcolor) if value else None)
         text.append("\n")
-    each = f"each cell adds up {size} × {size} contributions; " if size > 1 else ""
+    each = f"each cell adds up {down} × {across} contributions; " if max(down, across) > 1 else ""
     text.append(
         f"{each}{SHADES[5]} {number(largest)}, and down to {SHADES[1]} a ten-thousandth; blank is exactly 0", "dim"
     )

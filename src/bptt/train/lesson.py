@@ -175,7 +175,7 @@ def term(lesson: Lesson, loss_step: int, step: int, name: str = "W_hh") -> list[
 def _use_factors(lesson: Lesson, name: str, loss_step: int, step: int, state: str) -> list[Factor]:
     """δ_t and z_t of the use; of every block of columns where the blocks have inputs of their own."""
     use = lesson.ledger.loss_factors(name, loss_step, step)
-    parts = use.parts if isinstance(use, Columns) else (use,)
+    parts: tuple[Any, ...] = use.parts if isinstance(use, Columns) else (use,)
     factors: list[Factor] = []
     for i, part in enumerate(parts):
         mark = f"{step}" if len(parts) == 1 else f"{step}, block {i + 1}"

@@ -17,7 +17,7 @@ from bptt.engine.compiled.threads import WORTH, run, spread
 from bptt.engine.compiled.vector import dot, flush_denormals, largest, restore
 from bptt.ledger.norms import norms
 from bptt.typing import Array
-from bptt.uses import Columns, Elementwise, Matmul, Use, Uses, with_factors
+from bptt.uses import Elementwise, Matmul, Use, Uses, with_factors
 
 
 def step_norms(uses: Uses, shapes: dict[str, tuple[int, ...]], threads: int) -> dict[str, Array]:
@@ -53,7 +53,7 @@ def _gram(use: Matmul | Elementwise) -> Array:
 
 def _careful(use: Use, shape: tuple[int, ...]) -> Array:
     """The norms with an axis T = 1."""
-    if isinstance(use, Columns) or use.z is not None:
+    if not isinstance(use, Elementwise) or use.z is not None:
         use = with_factors(use, z=lambda z: z[None])
     return norms(with_factors(use, delta=lambda d: d[..., None, :, :]), shape)[:, 0]
 

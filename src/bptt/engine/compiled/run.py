@@ -16,7 +16,6 @@ from bptt.engine.given import Given, Pass
 from bptt.engine.plan import Checkpointed, Chunked, Windowed
 from bptt.engine.stack import Stack
 from bptt.ledger import Recorder, inner
-from bptt.ledger.reductions import first
 from bptt.model import Scan, States
 from bptt.model.losses import LossValue
 from bptt.typing import Array
@@ -197,7 +196,8 @@ class Run:
             ds = _copied(carry[scan.prefix]) if carry else _zeros(net.cell, self.B, self.layers.dtype)
             for block in walk.back(direction(dtop, net, scan), ds, self.cut(stretch, scan), wants):
                 if below is not None:
-                    walk.add_inputs(first(block.uses["W_xh"]).delta, below[block.low : block.high])
+                    inputs: Any = block.uses["W_xh"]
+                    walk.add_inputs(inputs.delta, below[block.low : block.high])
                 see(stretch, scan, block)
             before[scan.prefix] = ds
             if not scan.reverse and below is not None:

@@ -114,7 +114,7 @@ class Totals:
         products = {
             name: [_Product(part, self.shapes[name][0]) for part in (use.parts if isinstance(use, Columns) else (use,))]
             for name, use in uses.items()
-            if not isinstance(use, Elementwise)
+            if isinstance(use, Matmul | Columns)
         }
         every = [product for parts in products.values() for product in parts]
         rows = self._rows(every, uses) if self.measure else {}
