@@ -1,8 +1,6 @@
 """Ledgers of other models: uses of every kind, each question against brute force over the whole table C[k, t]."""
 
-import csv
-import dataclasses
-from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,78 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bptt
-from bptt.errors import DamagedFile, InputError, NotKeptError, ShapeError, UnknownName
-from bptt.ledger import Ledger, Place, reductions
-from bptt.ledger.export import rows
+import bptt.ledger.ledger as ledger_module
+from bptt.errors import InputError, NotKeptError
+from bptt.ledger import Ledger, Place, lags, reductions
 from bptt.ledger.recorder import Recorder
-from bptt.storage import read_arrays, write_arrays
 from bptt.train.attribution import _attribute
 from bptt.train.optimisers import ParameterUpdate
 from bptt.uses import Columns, Elementwise, Linear, Matmul, Ready, with_factors
-from oracles.bridge import recorded
-from oracles.problems import make_problem
-
-GATES = ("i", "f")
-NAMES = {"linear": "cell.weight_ih", "ready": "cell.weight_hh", "ready bias": "cell.bias", "ready number": "cell.scale"}
-
-
-def of_losses(kind, rng, K, T):
-    """A use as K losses see it, and its table C (K, T, *shape of W): sums over the sequences, written out."""
-    B, M, N = rng.integers(1, 4), rng.integers(1, 5), 2 * rng.integers(1, 4)
-    if kind == "linear":
-        z, delta = rng.standard_normal((T, B, M)), rng.standard_normal((K, T, B, N))
-        return Linear(z, delta), (delta[..., :, None] * z[..., None, :]).sum(2)
-    C = rng.standard_normal((K, T, *{"ready": (N, M), "ready bias": (N,), "ready number": ()}[kind]))
-    return Ready(C), C
-
-
-def ledger_of(tables, *, full=True, loss_steps=None, reverse=False, states=None):
-    """The ledger of {kind: (use, C)}."""
-    names = {NAMES[kind]: pair for kind, pair in tables.items()}
-    K = len(next(iter(tables.values()))[1])
-    key = next(iter(states), "") if states else ""
-    return Ledger(
-        {"network": "by hand", "keep": "full" if full else "factors", "B": 2},
-        np.arange(1.0, K + 1),
-        {name: C.sum((0, 1)) for name, (_, C) in names.items()},
-        {name: Place(key, reverse, GATES if C.ndim > 2 else (), 0) for name, (_, C) in names.items()},
-        {key: reverse} if key else {},
-        states or {},
-        uses={name: reductions.over_losses(use) for name, (use, _) in names.items()},
-        loss_uses={name: use for name, (use, _) in names.items()} if full else {},
-        maps={name: size_of(C, 2) for name, (_, C) in names.items()} if full else {},
-        loss_steps=None if loss_steps is None else np.array(loss_steps),
-    )
-
-
-def size_of(a, lead):
-    return np.sqrt(np.square(a).reshape(*a.shape[:lead], -1).sum(-1))
-
-
-def close(ours, theirs):
-    assert np.shape(ours) == np.shape(theirs)
-    assert np.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
-
-
-@st.composite
-def cases(draw):
-    """Tables of several parameters, each with its own number of uses where the losses are not in step with them."""
-    rng = np.random.default_rng(draw(st.integers(0, 9999)))
-    T = draw(st.integers(1, 5))
-    aligned = draw(st.booleans())
-    K = T if aligned else draw(st.integers(1, T))
-    at = None if aligned else sorted(int(step) for step in rng.integers(1, T + 1, K))
-    kinds = draw(st.lists(st.sampled_from(list(NAMES)), min_size=1, max_size=4, unique=True))
-    return {kind: of_losses(kind, rng, K, T) for kind in kinds}, at, draw(st.booleans())
-
-
-def asked(name, C):
-    """What may be asked for, and its own table: the parameter, and each of its gates, which are rows."""
-    yield name, C
-    if C.ndim > 2:
-        half = C.shape[2] // 2
-        yield f"{name}.i", C[:, :, :half]
-        yield f"{name}.f", C[:, :, half:]
+from oracles.by_hand import (
+    GATES,
+    NAMES,
+    asked,
+    cases,
+    check_losses,
+    check_steps,
+    close,
+    different_uses,
+    ledger_of,
+    of_losses,
+    size_of,
+)
+from oracles.mutate import RED, mutated
 
 
 @given(cases())
@@ -103,41 +50,16 @@ def test_every_question_has_the_answer_of_the_whole_table(case):
     assert ledger.residual < 1e-10 or min(np.abs(g).max() for g in ledger.gradients.values()) < 1e-3
 
 
-def check_steps(ledger, name, C):
-    steps, dW = C.sum(0), C.sum((0, 1))
-    flat = steps.reshape(len(steps), -1)
-    norms = np.linalg.norm(flat, axis=1)
-    assert ledger.steps(name) == len(steps)
-    close(ledger.gradient(name), dW)
-    close(ledger.step_gradients(name), steps)
-    close(ledger.step_gradient(name, len(steps)), steps[-1])
-    close(ledger.norms(name), norms)
-    close(ledger.coherence(name), np.linalg.norm(dW) / norms.sum())
-    close(ledger.cosines(name), flat @ flat.T / np.outer(norms, norms))
-    ours, theirs = ledger.shares(name) * np.square(dW).sum(), flat @ dW.ravel()
-    close(ours, theirs)
-
-
-def check_losses(ledger, name, C):
-    K, T = C.shape[:2]
-    assert ledger.K == K
-    close(ledger.contributions(name), C)
-    close(ledger.map(name), size_of(C, 2))
-    for k in range(1, K + 1):
-        close(ledger.loss_gradient(name, k), C[k - 1].sum(0))
-        close(ledger.contribution(name, k, T), C[k - 1, T - 1])
-
-
 def check_lags(ledger, name, C, at, reverse):
     K, T = C.shape[:2]
     at = at or range(1, K + 1)
     lag_of = lambda k, t: t + 1 - at[k] if reverse else at[k] - t - 1  # noqa: E731
-    lags = ledger.lags(name)
-    assert lags.tolist() == list(range(1 - T if reverse else 0, T))
+    known = ledger.lags(name)
+    assert known.tolist() == list(range(1 - T if reverse else 0, T))
     assert ledger.has_lags(name)
     assert ledger.loss_positions(name).tolist() == list(at)
-    profile = np.zeros(len(lags))
-    for i, lag in enumerate(lags):
+    profile = np.zeros(len(known))
+    for i, lag in enumerate(known):
         pairs = [(k, t) for k in range(K) for t in range(T) if lag_of(k, t) == lag]
         expected = sum((C[pair] for pair in pairs), np.zeros(C.shape[2:]))
         close(ledger.lag_gradient(name, int(lag)), expected)
@@ -147,7 +69,7 @@ def check_lags(ledger, name, C, at, reverse):
         close(ledger.map_by_lag(name)[:, i], column)
         profile[i] = column.sum()
     close(ledger.lag_profile(name).values, profile)
-    with pytest.raises(InputError, match=rf"^lag: got {T}, expected {lags[0]} to {T - 1}$"):
+    with pytest.raises(InputError, match=rf"^lag: got {T}, expected {known[0]} to {T - 1}$"):
         ledger.lag_gradient(name, T)
 
 
@@ -182,102 +104,6 @@ def test_a_ledger_of_any_kind_survives_a_file(tmp_path_factory, case, full):
         for name, use in theirs.items():
             assert type(ours[name]) is type(use)
             assert all(np.array_equal(a, b) for a, b in zip(ours[name], use, strict=True))
-
-
-def different_uses(seed=0, **options):
-    """A layer used at 5 steps under one loss, a readout that is used once, and a number used three times."""
-    rng = np.random.default_rng(seed)
-    tables = {kind: of_losses(kind, rng, 1, T) for kind, T in (("linear", 5), ("ready", 1), ("ready number", 3))}
-    return ledger_of(tables, **options), {NAMES[kind]: C for kind, (_, C) in tables.items()}
-
-
-def test_each_parameter_has_its_own_number_of_uses():
-    ledger, tables = different_uses()
-    assert (ledger.T, ledger.K) == (5, 1)
-    for name, C in tables.items():
-        assert ledger.steps(name) == C.shape[1]
-        assert ledger.map(name).shape == C.shape[:2]
-        check_steps(ledger, name, C)
-        check_losses(ledger, name, C)
-    for ask in (ledger.step_gradient, ledger.factors):
-        with pytest.raises(InputError, match=r"^step: got 4, expected 1 to 3$"):
-            ask("scale", 4)
-    with pytest.raises(InputError, match=r"^loss step: got 2, expected 1 to 1$"):
-        ledger.loss_gradient("scale", 2)
-
-
-@pytest.mark.parametrize("field", ["uses", "loss_uses", "maps", "step_norms"])
-def test_the_number_of_uses_is_known_from_whatever_was_kept(field):
-    ledger, tables = different_uses()
-    norms = {name: ledger.norms(name) for name in ledger.names}
-    kept = {"uses": {}, "loss_uses": {}, "maps": {}, "step_norms": {}}
-    kept[field] = norms if field == "step_norms" else getattr(ledger, field)
-    some = dataclasses.replace(ledger, **kept)
-    assert [some.steps(name) for name in some.names] == [C.shape[1] for C in tables.values()]
-
-
-def test_lags_without_positions_say_what_to_do():
-    ledger, _ = different_uses()
-    line = r"^lags of cell.weight_ih: got 1 loss and 5 uses, which are not aligned. Say at which step .* stands: at=…$"
-    for ask in (ledger.map_by_lag, ledger.lag_profile, ledger.loss_positions):
-        with pytest.raises(InputError, match=line):
-            ask("weight_ih")
-    with pytest.raises(InputError, match=line):
-        ledger.lag_gradient("weight_ih", 1)
-    with pytest.raises(InputError, match=line):
-        bptt.truncation_bias(ledger, "weight_ih")
-    assert not ledger.has_lags("weight_ih")
-    assert ledger.has_lags("weight_hh"), "one loss and one use stand beside each other"
-
-
-def test_lags_of_a_parameter_that_is_not_used_at_every_step_are_not_made_up():
-    ledger, _ = different_uses(loss_steps=[5])
-    assert ledger.lag_profile("weight_ih").values.shape == (5,)
-    with pytest.raises(InputError, match=r"lags of cell.scale: got a loss at step 5 and 3 uses, which are not aligned"):
-        ledger.lag_profile("scale")
-
-
-def test_positions_of_losses_are_checked():
-    with pytest.raises(ShapeError, match=r"^loss_steps: got shape \(2,\), expected \(K,\) = \(1,\)$"):
-        different_uses(loss_steps=[1, 2])
-    for wrong in ([0], [1.5]):
-        with pytest.raises(InputError, match=r"^loss_steps: got \[.*\], expected whole numbers from 1 on$"):
-            different_uses(loss_steps=wrong)
-
-
-def test_a_ledger_without_a_state_says_so():
-    ledger, _ = different_uses()
-    for ask in (ledger.layer, ledger.state_norms, ledger.gains, lambda: ledger.state_gradient(1)):
-        with pytest.raises(InputError, match=r"^this ledger has no state. Only what walks through time carries one"):
-            ask()
-    assert repr(ledger).startswith("Ledger(by hand; T=5, loss 1, residual ")
-
-
-def test_states_of_another_model_are_known_by_key_or_number():
-    states = {"lstm.l0.": np.arange(1.0, 9).reshape(4, 2), "lstm.l0_reverse.": np.ones((3, 2))}
-    ledger, _ = different_uses(states=states)
-    ledger.reverse["lstm.l0_reverse."] = True
-    assert ledger.layer("lstm.l0") == ledger.layer("lstm.l0.") == ledger.layer(0) == "lstm.l0."
-    assert ledger.layer(1) == "lstm.l0_reverse."
-    for wrong in (2, -1, "lstm.l1"):
-        with pytest.raises(UnknownName, match=f"layer: got '{wrong}', expected one of lstm.l0, lstm.l0_reverse"):
-            ledger.layer(wrong)
-    assert ledger.state_norms(0).shape == (4,)
-    assert ledger.gains(1).tolist() == [1, 1]
-    parts = {"lstm.l0.": (np.arange(24.0).reshape(4, 2, 3),)}
-    ledger.state_parts.update(parts)
-    assert np.array_equal(ledger.state_gradient(3)[0], parts["lstm.l0."][0][3])
-    with pytest.raises(InputError, match=r"^step: got 4, expected 0 to 3$"):
-        ledger.state_gradient(4)
-    with pytest.raises(NotKeptError, match="∂J/∂s_t: got norms only"):
-        ledger.state_gradient(1, 1)
-
-
-def test_a_gate_that_a_parameter_does_not_have_is_unknown():
-    ledger, _ = different_uses()
-    for name in ("scale.f", "weight_ih.g", "weight_ih.f.f", "f", ".f"):
-        with pytest.raises(UnknownName, match="parameter: got"):
-            ledger.gradient(name)
 
 
 @pytest.mark.parametrize("axis", [-1, -2])
@@ -347,88 +173,62 @@ def test_what_moved_the_weights_is_known_for_every_kind():
         close(found.norms, size_of(scale * steps, 1))
 
 
-# ---- other programs ----------------------------------------------------------------------------------------------
+# ---- a test that cannot fail is none -----------------------------------------------------------------------------
 
 
-@given(cases())
-def test_rows_and_xarray_have_the_same_numbers(case):
-    tables, at, reverse = case
-    ledger = ledger_of(tables, loss_steps=at, reverse=reverse)
-    found, data = rows(ledger), ledger.to_xarray()
-    assert not {"layer", "gain"} & set(data.coords) | {"gain"} & set(data)
-    for kind, (_, C) in tables.items():
-        name, (K, T) = NAMES[kind], C.shape[:2]
-        own = [row for row in found if row["parameter"] == name]
-        uses = [row for row in own if row["kind"] == "use"]
-        close([row["norm"] for row in uses], size_of(C.sum(0), 1))
-        assert [row["step"] for row in uses] == list(range(1, T + 1))
-        assert not any("gain" in row for row in uses)
-        for row in own[T:]:
-            k, t = row["loss_step"], row["step"]
-            lag = (at[k - 1] if at else k) - t
-            assert row["lag"] == (-lag if reverse else lag)
-            close(row["norm"], np.linalg.norm(C[k - 1, t - 1]))
-        assert len(own) == T + K * T
-        close(data["norm"].sel(parameter=name), size_of(C.sum(0), 1))
-        close(data["map"].sel(parameter=name), size_of(C, 2))
-    assert ("loss_at" in data.coords) == (at is not None)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return Matmul(use.delta, use.z)", "return Matmul(use.delta[::-1], use.z)"),
+        ("return inner(Matmul(use.z, use.delta), W.T)", "return inner(Matmul(use.z, use.delta[::-1]), W.T)"),
+        ("axis == (-2 if isinstance(use, Linear) else -1)", "axis == (-1 if isinstance(use, Linear) else -2)"),
+        ("lambda part: terms[part].sum(0)", "lambda part: terms[part].mean(0)"),
+        ("flat(use, W.shape), W.reshape(-1)", "flat(use, W.shape), W.T.reshape(-1)"),
+        ("return Ready(use.gradients[steps])", "return Ready(use.gradients[steps.start :])"),
+        ("return Ready(cut(use.gradients, block, axis))", "return Ready(cut(use.gradients, block, -1))"),
+        ("lambda d: d[losses, steps]", "lambda d: d[losses, losses]"),
+        ("*[slice(None)] * (-1 - axis)", "*[slice(None)] * 0"),
+    ],
+)  # fmt: skip
+def test_a_mutated_reduction_is_red(old, new):
+    assert worst(reductions) < 1e-12
+    assert worst(mutated(reductions, old, new)) > RED
 
 
-def test_uses_of_different_number_are_filled_up_in_xarray_and_nowhere_else(tmp_path):
-    ledger, tables = different_uses(states={"cell.": np.ones((7, 2))})
-    data = ledger.to_xarray()
-    assert data.sizes == {"parameter": 3, "step": 6, "loss_step": 1, "layer": 1}
-    for name, C in tables.items():
-        for what in (data["norm"], data["share"], data["map"].isel(loss_step=0)):
-            one = what.sel(parameter=name).values
-            assert np.isnan(one).tolist() == [t >= C.shape[1] for t in range(6)]
-    assert data["gain"].sel(layer="cell").values.tolist() == [1] * 6
-    ledger.to_npz(tmp_path / "x.npz")
-    ledger.to_csv(tmp_path / "x.csv")
-    with np.load(tmp_path / "x.npz") as found:
-        for name, C in tables.items():
-            assert found[f"norms/{name}"].shape == (C.shape[1],)
-            assert found[f"map/{name}"].shape == C.shape[:2]
-        assert "loss_steps" not in found.files
-    with open(tmp_path / "x.csv", newline="") as file:
-        table = list(csv.DictReader(file))
-    assert len(table) == 2 * (5 + 1 + 3)
-    assert {row["gain"] for row in table} == {""}, "the state has other steps than the uses"
-    lags = {row["parameter"]: row["lag"] for row in table if row["kind"] == "contribution"}
-    assert lags == {"cell.weight_ih": "", "cell.weight_hh": "0", "cell.scale": ""}
+def worst(of):
+    """The largest error of what `of` says of a Linear and a Ready use, W (4, 4) so that nothing fails by its shape."""
+    rng = np.random.default_rng(3)
+    z, delta = rng.standard_normal((3, 2, 4)), rng.standard_normal((3, 3, 2, 4))
+    linear = delta[..., :, None] * z[..., None, :]
+    ready, W = rng.standard_normal((3, 3, 4, 4)), rng.standard_normal((4, 4))
+    errors = []
+    for use, C in ((Linear(z, delta), linear.sum(2)), (Ready(ready), ready)):
+        steps, plain, shape, k, t = C.sum(0), of.over_losses(use), W.shape, np.array([0, 2]), np.array([1, 0])
+        rows = of.block_of(plain, slice(1, 3), -2)
+        errors += [
+            of.total(plain, shape) - steps.sum(0),
+            of.inner(plain, W) - (steps * W).sum((1, 2)),
+            of.matrices(of.steps_of(plain, slice(0, 2)), shape).sum(0) - steps[:2].sum(0),
+            of.matrices(of.diagonal(use, k, t), shape) - C[k, t],
+        ]
+        found = of.matrices(rows, (2, 4))
+        errors.append(found - steps[:, 1:3] if found.shape == (3, 2, 4) else np.inf)
+    return max(np.abs(error).max() for error in errors)
 
 
-def test_positions_of_losses_stand_in_an_npz(tmp_path):
-    different_uses(loss_steps=[4])[0].to_npz(tmp_path / "x.npz")
-    with np.load(tmp_path / "x.npz") as found:
-        assert found["loss_steps"].tolist() == [4]
-
-
-# ---- files of the schema before ----------------------------------------------------------------------------------
-
-
-def test_a_file_of_schema_1_is_read_with_the_places_its_names_meant():
-    """Written by the version before schema 2, from the same problem that is recorded again here."""
-    old = Ledger.load(Path(__file__).with_name("schema-1.safetensors"))
-    new = recorded(make_problem("lstm", T=2, B=1, D=1, H=1, O=4, bidirectional=True, seed=3))
-    assert old.places == new.places
-    assert old.places["layer0.reverse.b"] == Place("layer0.reverse.", True, ("i", "f", "g", "o"))
-    assert old.places["readout.b"] == Place(), "its four columns are no gates"
-    assert (old.meta["schema"], old.loss_steps, old.reverse) == (2, None, new.reverse)
-    for name in new.names:
-        close(old.map(name), new.map(name))
-        close(old.map_by_lag(name), new.map_by_lag(name))
-    close(old.gradient("layer0.W_hh.f"), new.gradient("layer0.W_hh.f"))
-    assert old.residual < 1e-14
-
-
-def test_a_file_whose_positions_are_no_steps_is_damaged(tmp_path):
-    different_uses(loss_steps=[4])[0].save(tmp_path / "x")
-    arrays, info = read_arrays(tmp_path / "x", format="bptt.ledger", schema=2)
-    write_arrays(tmp_path / "x", arrays | {"loss_steps": np.zeros(1)}, format="bptt.ledger", schema=2, info=info)
-    with pytest.raises(DamagedFile, match="expected a complete ledger"):
-        Ledger.load(tmp_path / "x")
-    broken = info | {"places": {"cell.scale": {"state": "", "gates": [], "side": 0}}}
-    write_arrays(tmp_path / "x", arrays, format="bptt.ledger", schema=2, info=broken)
-    with pytest.raises(DamagedFile, match="expected a complete ledger"):
-        Ledger.load(tmp_path / "x")
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        (lags, "steps = at + lag if reverse else at - lag", "steps = at - lag"),
+        (lags, "steps = k + lags if reverse else k - lags", "steps = k - lags"),
+        (lags, "(steps < T)", "(steps < T - 1)"),
+        (lags, "return loss_steps if", "return np.arange(1, K + 1) if"),
+    ],
+)
+def test_a_mutated_lag_is_red(module, old, new):
+    rng = np.random.default_rng(4)
+    ledger = ledger_of({"linear": of_losses("linear", rng, 2, 4)}, loss_steps=[2, 4], reverse=True)
+    C = ledger.contributions("weight_ih")
+    check_lags(ledger, "weight_ih", C, [2, 4], True)
+    with mock.patch.object(ledger_module, "lag_of", mutated(module, old, new)), pytest.raises(AssertionError):
+        check_lags(ledger, "weight_ih", C, [2, 4], True)

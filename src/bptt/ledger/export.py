@@ -79,7 +79,7 @@ def arrays(ledger: Ledger) -> dict[str, Array]:
 def to_xarray(ledger: Ledger) -> Any:
     """An `xarray.Dataset`: norm and share (parameter, step), map (parameter, loss_step, step), and the state's numbers.
 
-    NaN stands where a parameter has fewer uses, or a layer fewer steps, than others.
+    NaN stands where a parameter has fewer uses, or a layer fewer steps, than others, and for what was not kept.
 
     Raises:
         MissingExtra: xarray is not installed.
@@ -90,12 +90,14 @@ def to_xarray(ledger: Ledger) -> Any:
         raise MissingExtra("xarray", got="not installed", do="pip install 'bptt[xarray]'") from None
     states = {key[:-1]: by_position(ledger, key) for key in ledger.states}
     n = max([ledger.T] + [len(state["gain"]) for state in states.values()])
-    norms, shares = ([of(name) for name in ledger.names] for of in (ledger.norms, lambda name: _shares(ledger, name)))
-    data: dict[str, Any] = {"loss": ("loss_step", ledger.losses), "norm": (("parameter", "step"), _stacked(norms, n))}
-    if all(share is not None for share in shares):
-        data["share"] = (("parameter", "step"), _stacked(shares, n))
+    data: dict[str, Any] = {"loss": ("loss_step", ledger.losses)}
+    data["norm"] = (("parameter", "step"), _stacked([ledger.norms(name) for name in ledger.names], n))
+    shares = [_shares(ledger, name) for name in ledger.names]
+    if any(share is not None for share in shares):
+        data["share"] = (("parameter", "step"), _stacked([np.empty(0) if s is None else s for s in shares], n))
     if ledger.maps:
-        data["map"] = (("parameter", "loss_step", "step"), _stacked([ledger.map(name) for name in ledger.names], n))
+        tables = [ledger.maps.get(name, np.empty((ledger.K, 0))) for name in ledger.names]
+        data["map"] = (("parameter", "loss_step", "step"), _stacked(tables, n))
     coords: dict[str, Any] = {
         "parameter": ledger.names, "step": np.arange(1, n + 1), "loss_step": np.arange(1, ledger.K + 1)
     }  # fmt: skip

@@ -45,12 +45,13 @@ class Ledger:
     gradients: name → dJ/dW, as the engine summed it, not as the ledger does.
     places: name → where it stands: whose state, which direction, which gates.
     reverse: prefix of each layer and direction → whether it walks from the last step to the first.
-    uses: name → factors z (T, B, M) and δ (T, B, N); empty if only norms were kept.
-    loss_uses: name → the same with δ (K, T, B, N); empty unless "full".
+    uses: name → factors z (T, B, M) and δ (T, B, N), or dW_t (T, *shape of W) where its operation is not known; empty
+        if only norms were kept.
+    loss_uses: name → the same with δ (K, T, B, N), or dW_t (K, T, *shape of W); empty unless "full".
     maps: name → (K, T) ‖C[k, t]‖; empty unless a map was asked for.
     step_norms: name → (T,) ‖dW_t‖, and per sequence (T, B); filled where they were measured while recording.
     step_shares: name → (T,) shares; filled where they were asked for while recording.
-    states: prefix → (T+1, B) ‖∂J/∂s_t‖ of each sequence.
+    states: prefix → (T+1, B) ‖∂J/∂s_t‖ of each sequence, T the steps of that state; empty where nothing carries one.
     recorded_residuals: name → residual, where the factors it was measured with are gone.
     loss_steps: (K,) the step, from 1, at which each loss stands; None for 1…K.
     memo: what has been worked out so far.
