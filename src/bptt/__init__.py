@@ -37,9 +37,10 @@ _HOMES = {
     "record": "bptt.engine",
     "truncation_bias": "bptt.diagnose",
 }
-_ROOMS = ("cells", "data", "diagnose", "engine", "errors", "ledger", "model", "report", "train", "uses")
+_ROOMS = ("cells", "data", "diagnose", "engine", "errors", "ledger", "model", "report", "trace", "train", "uses")
 
 if TYPE_CHECKING:
+    from bptt import trace
     from bptt.data import make_task, read_series, read_text
     from bptt.diagnose import horizon, truncation_bias
     from bptt.engine import Checkpointed, Chunked, Full, Windowed, check_gradient, evaluate, gradient, predict, record
@@ -67,6 +68,7 @@ __all__ = [
     "read_series",
     "read_text",
     "record",
+    "trace",
     "truncation_bias",
 ]
 

@@ -26,7 +26,7 @@ def truncation_bias(ledger: Ledger, name: str) -> Array:
         UnknownName: no such parameter.
     """
     plan = ledger.meta.get("plan", "Full()")
-    if not plan.startswith(("Full", "Checkpointed")):
+    if not plan.startswith(("Full", "Checkpointed", "autograd")):
         do = "A truncated pass cannot say what it leaves out: record with plan=Full() or Checkpointed()."
         raise InputError("truncation bias", got=f"a ledger under {plan}", expected="the whole gradient", do=do)
     dW = norm(ledger.gradient(name))

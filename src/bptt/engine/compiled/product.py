@@ -29,6 +29,8 @@ PART = 4096  # rows of a part; parts are added up by themselves, so that no sum 
 
 def packed(W: Array, transposed: bool = False) -> Array:
     """W (K, N), or its transpose, panel by panel: (panels, K, columns of a panel), zeros after column N; flat."""
+    if W.flags.f_contiguous and not W.flags.c_contiguous:  # the transpose of what others hold: the same memory
+        W, transposed = W.T, not transposed
     K, N = W.shape[::-1] if transposed else W.shape
     width = panel(W.itemsize)
     out = aligned((-(-N // width) * K * width,), W.dtype)

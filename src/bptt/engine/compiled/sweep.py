@@ -94,13 +94,13 @@ class _Group:
             uses = walk.back_step(
                 t, ds, deltas, scratch, cut, (self.losses.start, self.reach, self.stretch.start), first
             )  # fmt: skip
-            self.visit(scan, at, after, _from(uses, first // run.B), self.losses.start + first // run.B)
+            self.visit(scan, at, after, from_loss(uses, first // run.B), self.losses.start + first // run.B)
             if below is not None:
                 walk.add_inputs(deltas[0], below[t])
         return ds
 
 
-def _from(uses: Uses, loss: int) -> Uses:
+def from_loss(uses: Uses, loss: int) -> Uses:
     """The uses as the losses from this one on see them; what parameters share stays shared."""
     known: dict[int, Array] = {}
     return {name: with_factors(u, delta=lambda d: known.setdefault(id(d), d[loss:])) for name, u in uses.items()}

@@ -1,0 +1,176 @@
+"""What a tracer has seen, as a ledger: the uses of each parameter in the order of their calls, put together."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from bptt.ledger import Ledger, Place
+from bptt.ledger.files import SCHEMA
+from bptt.ledger.reductions import count, first, matrices
+from bptt.trace.torch.uses import Record, use_of
+from bptt.trace.torch.walks import Walk, Walked
+from bptt.typing import Array
+from bptt.uses import Columns, Elementwise, Linear, Matmul, Ready, Use, with_factors
+from bptt.version import VERSION
+
+GATES = {"rnn": (), "gru": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
+
+
+def entries(tracer: Any) -> dict[str, list[Walked]]:
+    """Parameter → its uses, one entry for a call or for all steps of a walk, in the order of the calls."""
+    found: dict[str, list[Walked]] = {}
+    for name, records in tracer.records.items():
+        shape = tuple(tracer.parameters[name].shape)
+        found[name] = [Walked(r.order, _one(r, shape), None, None) for r in records]
+    for walk in tracer.walks:
+        for name, uses in walk.uses.items():
+            found.setdefault(name, []).extend(uses)
+    scaled = found if tracer.scale == 1 else {n: [_scaled(w, 1 / tracer.scale) for w in ws] for n, ws in found.items()}
+    return {name: sorted(scaled[name], key=lambda entry: entry.order) for name in tracer.parameters if name in scaled}
+
+
+def _one(record: Record, shape: tuple[int, ...]) -> Use:
+    delta = record.signal.delta
+    return use_of(record, _nothing(record, shape) if delta is None else delta)
+
+
+def _scaled(walked: Walked, by: float) -> Walked:
+    """The same use of a loss that was scaled."""
+    norms = (None if a is None else a * by for a in (walked.norms, walked.sequence_norms))
+    return Walked(walked.order, with_factors(walked.use, delta=lambda d: d * by), *norms)
+
+
+def _nothing(record: Record, shape: tuple[int, ...]) -> torch.Tensor:
+    """The adjoint of a call that nothing came back to."""
+    if record.kind == "ready":
+        return torch.zeros(shape)
+    width = shape[-1] if record.kind in ("matmul", "ids") else shape[0]
+    lead = (1,) if record.z is None else record.z.shape if record.kind == "ids" else record.z.shape[:-1]
+    dtype = None if record.z is None or record.kind == "ids" else record.z.dtype
+    return torch.zeros((width, *lead) if record.turned else (*lead, width), dtype=dtype)
+
+
+def joined(uses: list[Use], shape: tuple[int, ...], losses: int = 0) -> Use:
+    """Uses one after the other: factors where all are of one kind, dW_t of each where they are not.
+
+    losses: 1 where δ has an axis of losses before that of the steps.
+    """
+    if len(uses) == 1:
+        return uses[0]
+    kind = type(uses[0])
+    if kind in (Ready, Columns) or any(type(use) is not kind for use in uses) or not _fit(uses):
+        return Ready(np.concatenate([matrices(use, shape) for use in uses], losses))
+    delta = _stacked([first(use).delta for use in uses], losses)  # type: ignore[arg-type]
+    if kind is Elementwise:
+        return Elementwise(None, delta)
+    return kind(_stacked([use.z for use in uses], 0), delta)  # type: ignore[union-attr, call-arg]
+
+
+def of_losses(uses: list[Use], shape: tuple[int, ...]) -> Use:
+    """The same uses as some losses and as the next losses see them: δ (K, n, B, N) put together along K."""
+    if len(uses) == 1:
+        return uses[0]
+    if any(isinstance(use, Ready) for use in uses):
+        return Ready(np.concatenate([matrices(use, shape) for use in uses]))
+    delta = np.concatenate([first(use).delta for use in uses])  # type: ignore[arg-type]
+    return with_factors(uses[0], delta=lambda _: delta)
+
+
+def _fit(uses: list[Use]) -> bool:
+    """Whether the inputs are all ids, or all rows."""
+    return len({use.z.dtype.kind for use in uses if isinstance(use, Matmul | Linear)}) <= 1
+
+
+def _stacked(parts: list[Array], along: int) -> Array:
+    """Put together along an axis; the next one is that of the rows: with rows of zeros where a step has fewer."""
+    axis = along + 1
+    most = max(part.shape[axis] for part in parts)
+    return np.concatenate([
+        part if part.shape[axis] == most
+        else np.pad(part, [(0, most - n if i == axis else 0) for i, n in enumerate(part.shape)])
+        for part in parts
+    ], along)  # fmt: skip
+
+
+def states(walks: list[Walk], scale: float) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]], dict[str, bool]]:
+    """‖∂J/∂s‖ (T + 1, B), its parts, and the direction, by prefix; walks that go on from each other are one."""
+    chains: dict[str, list[Walk]] = {}
+    for walk in walks:
+        if walk.sizes is None:
+            continue
+        prefix, n = walk.scan.prefix, 1
+        while prefix in chains and not chains[prefix][-1].goes_on(walk):
+            n += 1
+            prefix = f"{walk.scan.prefix.rstrip('.')}#{n}."
+        chains.setdefault(prefix, []).append(walk)
+    sizes = {prefix: _chained([w.sizes for w in chain]) / scale for prefix, chain in chains.items()}
+    parts = {
+        prefix: tuple(_chained(list(column)) / scale for column in zip(*(w.states for w in chain), strict=True))
+        for prefix, chain in chains.items()
+        if all(w.states for w in chain)
+    }
+    return sizes, parts, {prefix: chain[0].scan.reverse for prefix, chain in chains.items()}
+
+
+def _chained(pieces: list[Any]) -> Array:
+    """Each from the state before to the state after, which is where the next begins."""
+    return np.concatenate([piece[:-1] for piece in pieces[:-1]] + [pieces[-1]])
+
+
+def place_of(walk: Walk, slot: str) -> Place:
+    """Where a parameter of a fused layer stands."""
+    gates = () if slot == "w_hr" else GATES[walk.scan.kind]
+    return Place(walk.scan.prefix, walk.scan.reverse, gates, 0)
+
+
+def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
+    """The ledger of all uses of every parameter that was used more than once, or in a fused layer."""
+    walked = {source.name for walk in tracer.walks for source in walk.sources.values()}
+    found = {
+        name: uses for name, uses in entries(tracer).items()
+        if name in walked or sum(count(entry.use) for entry in uses) > 1
+    }  # fmt: skip
+    shapes = {name: tuple(tracer.parameters[name].shape) for name in found}
+    uses = {name: joined([entry.use for entry in found[name]], shapes[name]) for name in found}
+    gradients = {name: tracer.gradient(name) for name in found}
+    places = {name: tracer.places.get(name, Place(axis=0)) for name in found}
+    for walk in tracer.walks:
+        places |= {s.name: place_of(walk, slot) for slot, s in walk.sources.items() if s.name in found}
+    sizes, parts, reverse = states(tracer.walks, tracer.scale)
+    by_step, by_sequence = _measured(found)
+    dtype = str(next(iter(gradients.values())).dtype)
+    meta |= {"version": VERSION, "schema": SCHEMA, "keep": tracer.keep, "dtype": dtype}
+    meta |= {"T": max(count(use) for use in uses.values())} | _sequences(tracer.walks)
+    own = {} if losses is None else losses.contributions({n: [e.order for e in found[n]] for n in found})
+    made = Ledger(
+        meta, tracer.loss_values() if losses is None else losses.values, gradients, places, reverse, sizes, parts,
+        uses=uses, step_norms=by_step, step_sequence_norms=by_sequence, **own,
+    )  # fmt: skip
+    return _norms_only(made) if tracer.keep == "norms" else made
+
+
+def _sequences(walks: list[Walk]) -> dict[str, int]:
+    """B, where all walks agree on it."""
+    found = {walk.B for walk in walks}
+    return {"B": found.pop()} if len(found) == 1 else {}
+
+
+def _norms_only(full: Ledger) -> Ledger:
+    """T numbers for each parameter, and nothing that is large."""
+    by_step = {name: full.norms(name) for name in full.names}
+    return dataclasses.replace(
+        full, uses={}, step_norms=by_step, recorded_residuals=dict(full.residuals), state_parts={}
+    )
+
+
+def _measured(found: dict[str, list[Walked]]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Norms by step and by sequence, of what was measured on the way back."""
+    by_step, by_sequence = {}, {}
+    for name, walked in found.items():
+        if all(entry.norms is not None for entry in walked):
+            by_step[name] = np.concatenate([entry.norms for entry in walked])  # type: ignore[misc]
+            if len({entry.sequence_norms.shape[1] for entry in walked}) == 1:  # type: ignore[union-attr]
+                by_sequence[name] = np.concatenate([entry.sequence_norms for entry in walked])  # type: ignore[misc]
+    return by_step, by_sequence

@@ -1,0 +1,70 @@
+"""What one call says of a parameter, while the graph is built and once the gradient has come.
+
+A call whose operation is known leaves its factors: the input that it had, and the adjoint of its output, which a hook
+on the output hands over. Of any other call a hook on the parameter's own alias hands over the gradient itself.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bptt.typing import Array
+from bptt.uses import Elementwise, Linear, Matmul, Ready, Use
+
+
+class Signal:
+    """What comes back to one tensor: its adjoint, once; `times` says how often."""
+
+    __slots__ = ("delta", "times")
+
+    def __init__(self) -> None:
+        self.delta: Tensor | None = None
+        self.times = 0
+
+    def take(self, delta: Tensor) -> None:
+        """The adjoint has come."""
+        self.delta = delta.detach()
+        self.times += 1
+
+
+class Record(NamedTuple):
+    """One call's use of a parameter.
+
+    order: place among all calls.  kind: "linear", "matmul", "ids", "bias" or "ready".
+    z: input of the call, None for a bias and for "ready".  signal: adjoint of its output, or the gradient itself.
+    turned: whether rows and columns of the adjoint are exchanged.
+    handle: the tensor that the signal belongs to, where every loss will be asked on its own; else None.
+    source: what the handle is an alias of, where that was worked out from parameters.
+    """
+
+    order: int
+    kind: str
+    z: Tensor | None
+    signal: Signal
+    turned: bool = False
+    handle: Tensor | None = None
+    source: Any = None
+
+
+def use_of(record: Record, delta: Tensor, losses: int = 0) -> Use:
+    """The use as arrays: z (1, R, M) and δ (losses, 1, R, N)."""
+    if record.kind == "ready":
+        return Ready(to_array(delta.unsqueeze(losses)))
+    delta = delta.mT if record.turned else delta
+    d = to_array(delta.reshape(*delta.shape[:losses], 1, -1, delta.shape[-1]))
+    if record.kind == "bias":
+        return Elementwise(None, d)
+    assert record.z is not None
+    if record.kind == "ids":
+        return Matmul(record.z.reshape(1, -1).cpu().numpy(), d)
+    z = to_array(record.z.reshape(1, -1, record.z.shape[-1]))
+    return Linear(z, d) if record.kind == "linear" else Matmul(z, d)
+
+
+def to_array(a: Tensor) -> Array:
+    """The same numbers as an array, without a copy where the memory can be shared; half precision becomes float32."""
+    a = a.detach()
+    if a.dtype in (torch.bfloat16, torch.float16):
+        a = a.float()
+    return a.cpu().resolve_conj().resolve_neg().numpy()

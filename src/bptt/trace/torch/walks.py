@@ -1,0 +1,185 @@
+"""A fused layer's walk: what is noted of it on the way forward, and what its uses are once it has been walked back."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bptt.ledger.norms import pythagoras
+from bptt.ledger.reductions import matrices
+from bptt.trace.torch.tracer import Source, Tracer
+from bptt.trace.torch.uses import to_array
+from bptt.typing import Array
+from bptt.uses import Elementwise, Linear, Matmul, Ready, Use
+
+SLOTS = ("w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
+
+
+class Walked(NamedTuple):
+    """The uses of one parameter in one walk: n steps in the order of time, with norms (n,) and (n, B) if measured."""
+
+    order: int
+    use: Use
+    norms: Array | None
+    sequence_norms: Array | None
+
+
+class Walk:
+    """One layer in one direction.
+
+    scan: `bptt.trace.torch.fused.Scan`.  T, B: steps and sequences.  h0, end: tensors of the state before and after.
+    places: slot → place among all calls, None where the call is only made once more.
+    """
+
+    def __init__(self, tracer: Tracer, scan: Any, T: int, B: int):
+        self.scan, self.T, self.B = scan, T, B
+        self.sources: dict[str, Source] = {}
+        self.places: dict[str, int | None] = {}
+        for slot, weight in zip(SLOTS, scan.weights, strict=True):
+            if weight is not None and id(weight) in tracer.known and weight.requires_grad:
+                self.sources[slot] = tracer.known[id(weight)]
+                self.places[slot] = next(tracer.place() for _ in self.sources[slot].names)
+        self.uses: dict[str, list[Walked]] = {}  # parameter → its uses
+        self.loss_uses: dict[str, Any] = {}
+        self.sizes: Array | None = None  # ‖∂J/∂s‖ (T + 1, B) as it walks, from the state before
+        self.states: tuple[Array, ...] = ()
+        self.times = 0  # how often it was walked back
+        self.begins: tuple[Tensor, ...] = ()
+        self.ends: tuple[Tensor, ...] = ()
+        self.inputs: tuple[Tensor, ...] = ()
+        self.outputs: tuple[Tensor, ...] = ()
+        self.layer: Any = None
+        self.node: Any = None
+        self.listener: Any = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it is to be recorded."""
+        return any(place is not None for place in self.places.values())
+
+    def take(self, tracer: Tracer, uses: dict[str, Use], measured: dict[str, Any]) -> None:
+        """Its uses, under our names, have come with δ (T, B, N)."""
+        self.times += 1
+        for slot, use in in_slots(self.scan.kind, uses).items():
+            self.take_use(tracer, slot, use, *measured.get(OURS[self.scan.kind].get(slot, slot), (None, None)))
+
+    def take_use(
+        self, tracer: Tracer, slot: str, use: Use, norms: Array | None = None, by_sequence: Array | None = None
+    ) -> None:  # fmt: skip
+        """The use of one weight has come, with δ (T, B, N)."""
+        place = self.places.get(slot)
+        if place is not None:
+            self._take(tracer, slot, Walked(place, use, norms, by_sequence))
+
+    def back_losses(self, node: Any, came: list[Tensor | None], K: int, dx: bool, full: bool) -> Any:
+        """K losses on the compiled engine, from the adjoints (K, …) of its outputs.
+
+        Returns the adjoint of x (K, T, B, D) or None, those of the state before, and slot → norms (K, T) and, where
+        they are wanted, uses with δ (K, T, B, N).
+        """
+        layer, cell = self.layer, self.scan.cell
+        tape = node.saved_tensors
+        layer.give_tape(np.ascontiguousarray(to_array(tape[0])), tuple(to_array(a) for a in tape[1 : 1 + node.tapes]))
+        dtype = to_array(tape[0]).dtype
+        dout = np.zeros((K, self.T, self.B, cell.width), dtype) if came[0] is None else to_array(came[0])
+        ds = cell.State(*(
+            np.zeros((K * self.B, w), dtype) if d is None else np.array(to_array(d), order="C").reshape(K * self.B, w)
+            for d, w in zip(came[1:], cell.state_widths(), strict=True)
+        ))  # fmt: skip
+        seen = _Seen(self, K, full or any(s.name is None or s.flipped for s in self.sources.values()))
+        below = layer.back_losses(dout, ds, dx, seen.visit)
+        layer.drop()
+        before = [torch.from_numpy(part.reshape(K, self.B, -1)) for part in ds]
+        return None if below is None else torch.from_numpy(np.ascontiguousarray(below)), before, seen.said()
+
+    def goes_on(self, other: "Walk") -> bool:
+        """Whether another walk begins where this one ended."""
+        return self.B == other.B and all(
+            end.data_ptr() == begin.data_ptr() for end, begin in zip(self.ends, other.begins, strict=True)
+        )
+
+    def take_states(self, back: Any) -> None:
+        """‖∂J/∂s‖ as it walks, from the state before to the state after; and its parts, if they are kept.
+
+        `back` counts in the order of time, and says what a step's own output adds to what comes from the steps after.
+        """
+        order = slice(None, None, -1) if self.scan.reverse else slice(None)
+        before = pythagoras(np.concatenate(back.ds, axis=-1))
+        self.sizes = np.concatenate([before[None], back.sizes[order]])
+        if back.states:
+            pairs = zip(back.ds, back.states, strict=True)
+            self.states = tuple(np.concatenate([start[None], part[order]]) for start, part in pairs)
+
+    def _take(self, tracer: Tracer, slot: str, walked: Walked) -> None:
+        source = self.sources[slot]
+        if source.name is not None and not source.flipped:
+            self.uses.setdefault(source.name, []).append(walked)
+            return
+        made = torch.from_numpy(matrices(walked.use, tuple(source.tensor.shape))).to(source.tensor)
+        if source.name is not None:
+            found = {source.name: made.mT}
+        else:
+            found = tracer.pull(source, made, list(source.names), batched=True)
+        for name, gradients in found.items():
+            self.uses.setdefault(name, []).append(Walked(walked.order, Ready(to_array(gradients)), None, None))
+
+
+OURS = {
+    "rnn": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b", "b_hh": "b"},
+    "gru": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b"},
+    "lstm": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b", "b_hh": "b", "w_hr": "W_hr"},
+}
+
+
+def in_slots(kind: str, uses: Any) -> dict[str, Use]:
+    """Uses of our parameters as uses of torch's: rows where we have columns, and two biases."""
+    recurrent = uses["W_hh"]
+    b_hh = Elementwise(None, recurrent.delta) if kind == "gru" else uses["b"]
+    slots = {"w_ih": Linear(*uses["W_xh"]), "w_hh": Linear(*recurrent), "b_ih": uses["b"], "b_hh": b_hh}
+    return slots | ({"w_hr": Linear(*uses["W_hr"])} if "W_hr" in uses else {})
+
+
+class _Seen:
+    """What K losses say of the uses of a walk, taken in step by step."""
+
+    def __init__(self, walk: Walk, K: int, full: bool):
+        self.walk, self.K, self.full = walk, K, full
+        self.shapes = {
+            slot: tuple(w.shape) for slot, w in zip(SLOTS, walk.scan.weights, strict=True) if slot in walk.sources
+        }
+        self.norms: dict[str, Array] = {}
+        self.z: dict[str, Any] = {}
+        self.deltas: dict[str, Array] = {}
+
+    def visit(self, t: int, first_loss: int, uses: dict[str, Use]) -> None:
+        """One step, δ (K − first_loss, B, N)."""
+        slots = {slot: u for slot, u in in_slots(self.walk.scan.kind, uses).items() if slot in self.shapes}
+        turned = {slot: Matmul(u.z, u.delta) if isinstance(u, Linear) else u for slot, u in slots.items()}
+        shapes = {slot: self.shapes[slot][::-1] for slot in slots}
+        for slot, column in self.walk.layer.norms(turned, shapes).items():
+            if slot not in self.norms:
+                self.norms[slot] = np.zeros((self.K, self.walk.T), column.dtype)
+            self.norms[slot][first_loss:, t] = column
+        if self.full:
+            for slot, use in slots.items():
+                self._keep(slot, t, first_loss, use)
+
+    def _keep(self, slot: str, t: int, first_loss: int, use: Any) -> None:
+        if slot not in self.deltas:
+            _, B, N = use.delta.shape
+            self.deltas[slot] = np.zeros((self.K, self.walk.T, B, N), use.delta.dtype)
+            self.z[slot] = None if use.z is None else np.zeros((self.walk.T, *use.z.shape), use.z.dtype)
+        self.deltas[slot][first_loss:, t] = use.delta
+        if use.z is not None:
+            self.z[slot][t] = use.z
+
+    def said(self) -> dict[str, tuple[Array, Use | None]]:
+        """Slot → norms (K, T), and the use if it was kept."""
+        none = np.zeros((self.K, self.walk.T))
+        kept = {slot: _use(self.z[slot], delta) for slot, delta in self.deltas.items()}
+        return {slot: (self.norms.get(slot, none), kept.get(slot)) for slot in self.shapes}
+
+
+def _use(z: Array | None, delta: Array) -> Use:
+    return Elementwise(None, delta) if z is None else Linear(z, delta)
