@@ -15,7 +15,7 @@ from bptt.engine.compiled.totals import Measured, Totals
 from bptt.engine.compiled.walk import NO_CUT, Layers, Walk
 from bptt.model import Network, Scan
 from bptt.typing import Array, Params
-from bptt.uses import Uses
+from bptt.uses import Elementwise, Uses
 
 PREFIX = "layer0."
 NOTHING = np.empty(0)
@@ -26,6 +26,7 @@ class Back(NamedTuple):
     """What came of the way back.
 
     gradients: short name → dW.  uses: short name → z (n, B, M), δ (n, B, N).  measured: norms of the uses.
+    residuals: short name → the uses against the gradient; empty if the states are wanted in full, with all factors.
     dx: (n, B, D), None if it was not wanted.  ds: adjoint of the state before.
     sizes: (n, B) ‖∂J/∂s‖ after each step.  states: its parts (n, B, S), empty if only norms were wanted.
     """
@@ -33,6 +34,7 @@ class Back(NamedTuple):
     gradients: Params
     uses: Uses
     measured: dict[str, Measured]
+    residuals: dict[str, float]
     dx: Array | None
     ds: Any
     sizes: Array
@@ -56,6 +58,8 @@ class Layer:
     ):  # fmt: skip
         network = Network(cell, x.shape[-1], None, 1, False, {PREFIX + name: a for name, a in params.items()})
         self.shapes = {name: value.shape for name, value in params.items()}
+        if "b_hn" in self.shapes:  # one bias for the whole recurrent product, where others have two biases
+            self.shapes["b_hh"] = (3 * cell.hidden,)
         self.layers, self.scan = Layers(network, threads), Scan(0, reverse, PREFIX, x.shape[-1])
         self.walk = Walk(self.layers, self.scan, x, state, valid, None)
         self.layers.known.pop((PREFIX, "forward"), None)
@@ -105,9 +109,15 @@ class Layer:
             below = np.zeros((walk.n, walk.B, self.scan.inputs), self.layers.dtype)
             da: Any = block.uses["W_xh"]
             walk.add_inputs(da.delta, below)
-        measured = totals.add(block.uses)
+        uses = self.with_recurrent_bias(block.uses)
+        measured, gradients = totals.add(uses), totals.gradients()
+        residuals = {} if parts else totals.residuals(gradients)
         sizes = state_norms(block.states, self.layers.threads) if block.sizes is None else block.sizes
-        return Back(totals.gradients(), block.uses, measured, below, ds, sizes, block.states if parts else ())
+        return Back(gradients, uses, measured, residuals, below, ds, sizes, block.states if parts else ())
+
+    def with_recurrent_bias(self, uses: Any) -> Uses:
+        """The uses of a GRU with one more: b_hh, of the whole recurrent product."""
+        return uses | {"b_hh": Elementwise(None, uses["W_hh"].delta)} if "b_hh" in self.shapes else uses
 
     def back_losses(self, dout: Array, ds: Any, dx: bool, visit: Visit) -> Array | None:
         """Walk K losses back at once; their adjoint of x, (K, n, B, D), if it is wanted.
@@ -133,7 +143,7 @@ class Layer:
                 continue
             begin = int(begins[t])
             uses = walk.back_step(t, ds, deltas, scratch, NO_CUT, (0, 2 * n + K, 0), begin * B)
-            visit(t, begin, from_loss(uses, begin))
+            visit(t, begin, from_loss(self.with_recurrent_bias(uses), begin))
             if below is not None:
                 walk.add_inputs(deltas[0], below[t])
         return None if below is None else below.reshape(n, K, B, -1).swapaxes(0, 1)

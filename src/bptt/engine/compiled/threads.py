@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from bptt.engine.compiled import openmp
 from bptt.engine.cores import cores
 
 ROWS_APART = 8  # rows of one part are a multiple of a tile's
@@ -204,7 +205,7 @@ def run(
     if len(items) == 1:
         work(items[0])
         return True
-    if _POOL.run(work, items, fail):
+    if openmp.run(work, items, fail) or _POOL.run(work, items, fail):
         return True
     for item in items if alone is None else alone:
         work(item)

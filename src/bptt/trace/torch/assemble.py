@@ -23,7 +23,7 @@ def entries(tracer: Any) -> dict[str, list[Walked]]:
     found: dict[str, list[Walked]] = {}
     for name, records in tracer.records.items():
         shape = tuple(tracer.parameters[name].shape)
-        found[name] = [Walked(r.order, _one(r, shape), None, None) for r in records]
+        found[name] = [Walked(r.order, _one(r, shape)) for r in records]
     for walk in tracer.walks:
         for name, uses in walk.uses.items():
             found.setdefault(name, []).extend(uses)
@@ -38,8 +38,9 @@ def _one(record: Record, shape: tuple[int, ...]) -> Use:
 
 def _scaled(walked: Walked, by: float) -> Walked:
     """The same use of a loss that was scaled."""
-    norms = (None if a is None else a * by for a in (walked.norms, walked.sequence_norms))
-    return Walked(walked.order, with_factors(walked.use, delta=lambda d: d * by), *norms)
+    norms, by_sequence = (None if a is None else a * by for a in (walked.norms, walked.sequence_norms))
+    use = with_factors(walked.use, delta=lambda d: d * by)
+    return walked._replace(use=use, norms=norms, sequence_norms=by_sequence)
 
 
 def _nothing(record: Record, shape: tuple[int, ...]) -> torch.Tensor:
@@ -105,18 +106,24 @@ def states(walks: list[Walk], scale: float) -> tuple[dict[str, Array], dict[str,
             n += 1
             prefix = f"{walk.scan.prefix.rstrip('.')}#{n}."
         chains.setdefault(prefix, []).append(walk)
-    sizes = {prefix: _chained([w.sizes for w in chain]) / scale for prefix, chain in chains.items()}
+    sizes = {prefix: _unscaled(_chained([w.sizes for w in chain]), scale) for prefix, chain in chains.items()}
     parts = {
-        prefix: tuple(_chained(list(column)) / scale for column in zip(*(w.states for w in chain), strict=True))
-        for prefix, chain in chains.items()
-        if all(w.states for w in chain)
+        prefix: tuple(_unscaled(_chained(list(column)), scale) for column in zip(*(w.states for w in ws), strict=True))
+        for prefix, ws in chains.items()
+        if all(w.states for w in ws)
     }
     return sizes, parts, {prefix: chain[0].scan.reverse for prefix, chain in chains.items()}
 
 
 def _chained(pieces: list[Any]) -> Array:
     """Each from the state before to the state after, which is where the next begins."""
+    if len(pieces) == 1:
+        return pieces[0]
     return np.concatenate([piece[:-1] for piece in pieces[:-1]] + [pieces[-1]])
+
+
+def _unscaled(a: Array, scale: float) -> Array:
+    return a if scale == 1 else a / scale
 
 
 def place_of(walk: Walk, slot: str) -> Place:
@@ -148,7 +155,7 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
         meta, tracer.loss_values() if losses is None else losses.values, gradients, places, reverse, sizes, parts,
         uses=uses, step_norms=by_step, step_sequence_norms=by_sequence, **own,
     )  # fmt: skip
-    return _norms_only(made) if tracer.keep == "norms" else made
+    return _norms_only(made, _residuals(made, found, tracer)) if tracer.keep == "norms" else made
 
 
 def _sequences(walks: list[Walk]) -> dict[str, int]:
@@ -157,12 +164,21 @@ def _sequences(walks: list[Walk]) -> dict[str, int]:
     return {"B": found.pop()} if len(found) == 1 else {}
 
 
-def _norms_only(full: Ledger) -> Ledger:
+def _norms_only(full: Ledger, residuals: dict[str, float]) -> Ledger:
     """T numbers for each parameter, and nothing that is large."""
     by_step = {name: full.norms(name) for name in full.names}
-    return dataclasses.replace(
-        full, uses={}, step_norms=by_step, recorded_residuals=dict(full.residuals), state_parts={}
-    )
+    return dataclasses.replace(full, uses={}, step_norms=by_step, recorded_residuals=residuals)
+
+
+def _residuals(full: Ledger, found: dict[str, list[Walked]], tracer: Any) -> dict[str, float]:
+    """Of every parameter; as its engine measured it where torch was left with the very sum that it handed over."""
+    out = {
+        name: walked[0].residual for name, walked in found.items()
+        if len(walked) == 1 and walked[0].residual is not None and name in tracer.untouched
+    }  # fmt: skip
+    rest = dataclasses.replace(full, uses={name: use for name, use in full.uses.items() if name not in out})
+    ordered = out | (rest.residuals if rest.uses else {})
+    return {name: ordered[name] for name in full.names}
 
 
 def _measured(found: dict[str, list[Walked]]) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -39,7 +39,9 @@ class CompiledScan(torch.autograd.Function):
     def forward(ctx: Any, tracer: Tracer, walk: Walk, valid: Tensor | None, x: Tensor, *tensors: Tensor) -> Any:
         """Walk: outputs (T, B, W), then the parts of the state after."""
         from bptt.engine.compiled.layer import Layer
+        from bptt.engine.compiled.openmp import borrow
 
+        borrow()  # torch's own threads
         parts = len(walk.scan.cell.State._fields)
         state, weights = tensors[:parts], tensors[parts:]
         before = walk.scan.cell.State(*(np.ascontiguousarray(to_array(s)) for s in state))
@@ -77,10 +79,13 @@ class CompiledScan(torch.autograd.Function):
         )  # fmt: skip
         back = layer.back(top, ds, ctx.needs_input_grad[3], tracer.keep != "norms")
         layer.drop()
+        weights = theirs(walk.scan, back.gradients)
         if walk.live:
-            walk.take(tracer, back.uses, back.measured)
-            walk.take_states(back)
-        return (None, None, None, _tensor(back.dx), *map(torch.from_numpy, back.ds), *theirs(walk.scan, back.gradients))
+            walk.take(tracer, back)
+            for slot, gradient in weights.items():
+                if slot in walk.sources and walk.sources[slot].name is not None:
+                    tracer.handed[walk.sources[slot].name] = gradient.data_ptr()
+        return (None, None, None, _tensor(back.dx), *map(torch.from_numpy, back.ds), *weights.values())
 
 
 def _tensor(a: Array | None) -> Tensor | None:
@@ -104,11 +109,9 @@ def ours(scan: Any, weights: tuple[Tensor, ...]) -> Params:
     return params | ({} if w_hr is None else {"W_hr": w_hr.T})
 
 
-def theirs(scan: Any, gradients: Params) -> list[Tensor]:
-    """Our gradients of one scan as torch's, in the order of its weights."""
-    b_hh = gradients["b"]
-    if scan.kind == "gru":
-        b_hh = np.concatenate([b_hh[: 2 * scan.cell.hidden], gradients["b_hn"]])
-    slots = {"w_ih": gradients["W_xh"].T, "w_hh": gradients["W_hh"].T, "b_ih": gradients["b"].copy(), "b_hh": b_hh}
+def theirs(scan: Any, gradients: Params) -> dict[str, Tensor]:
+    """Our gradients of one scan as torch's, slot → gradient, in the order of its weights."""
+    b_hh = gradients["b_hh"] if scan.kind == "gru" else gradients["b"].copy()
+    slots = {"w_ih": gradients["W_xh"].T, "w_hh": gradients["W_hh"].T, "b_ih": gradients["b"], "b_hh": b_hh}
     slots |= {"w_hr": gradients["W_hr"].T} if "W_hr" in gradients else {}
-    return [torch.from_numpy(slots[slot]) for slot, w in zip(SLOTS, scan.weights, strict=True) if w is not None]
+    return {slot: torch.from_numpy(slots[slot]) for slot, w in zip(SLOTS, scan.weights, strict=True) if w is not None}

@@ -76,6 +76,8 @@ class Tracer(TorchFunctionMode):
         self.reserving: list[list[tuple[int, bool]]] = []
         self.cutting = False  # walks hand nothing on: each is walked back by itself
         self.gradients: dict[str, Tensor] = {}
+        self.handed: dict[str, int] = {}  # parameter → where the sum lies that a walk handed to autograd
+        self.untouched: set[str] = set()  # parameters that were left with just that
         self.places: dict[str, Place] = {}
         self.scale = 1.0
 
@@ -265,6 +267,10 @@ class Tracer(TorchFunctionMode):
         def take(g: Tensor) -> None:
             if not self.quiet:
                 known = self.gradients.get(name)
+                if known is None and g.data_ptr() == self.handed.get(name):
+                    self.untouched.add(name)
+                elif known is not None:
+                    self.untouched.discard(name)
                 self.gradients[name] = g.detach().clone() if known is None else known + g.detach()
 
         return take

@@ -17,12 +17,16 @@ SLOTS = ("w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
 
 
 class Walked(NamedTuple):
-    """The uses of one parameter in one walk: n steps in the order of time, with norms (n,) and (n, B) if measured."""
+    """The uses of one parameter in one walk: n steps in the order of time.
+
+    norms, sequence_norms, residual: (n,), (n, B), and the uses against their own sum; None if not measured.
+    """
 
     order: int
     use: Use
-    norms: Array | None
-    sequence_norms: Array | None
+    norms: Array | None = None
+    sequence_norms: Array | None = None
+    residual: float | None = None
 
 
 class Walk:
@@ -58,19 +62,19 @@ class Walk:
         """Whether it is to be recorded."""
         return any(place is not None for place in self.places.values())
 
-    def take(self, tracer: Tracer, uses: dict[str, Use], measured: dict[str, Any]) -> None:
-        """Its uses, under our names, have come with δ (T, B, N)."""
+    def take(self, tracer: Tracer, back: Any) -> None:
+        """It was walked back (`bptt.engine.compiled.layer.Back`)."""
         self.times += 1
-        for slot, use in in_slots(self.scan.kind, uses).items():
-            self.take_use(tracer, slot, use, *measured.get(OURS[self.scan.kind].get(slot, slot), (None, None)))
+        for slot, use in in_slots(self.scan.kind, back.uses).items():
+            name = OURS[self.scan.kind].get(slot, slot)
+            self.take_use(tracer, slot, use, *back.measured[name], back.residuals.get(name))
+        self._take_states(back)
 
-    def take_use(
-        self, tracer: Tracer, slot: str, use: Use, norms: Array | None = None, by_sequence: Array | None = None
-    ) -> None:  # fmt: skip
+    def take_use(self, tracer: Tracer, slot: str, use: Use, *measured: Any) -> None:
         """The use of one weight has come, with δ (T, B, N)."""
         place = self.places.get(slot)
         if place is not None:
-            self._take(tracer, slot, Walked(place, use, norms, by_sequence))
+            self._take(tracer, slot, Walked(place, use, *measured))
 
     def back_losses(self, node: Any, came: list[Tensor | None], K: int, dx: bool, full: bool) -> Any:
         """K losses on the compiled engine, from the adjoints (K, …) of its outputs.
@@ -99,7 +103,7 @@ class Walk:
             end.data_ptr() == begin.data_ptr() for end, begin in zip(self.ends, other.begins, strict=True)
         )
 
-    def take_states(self, back: Any) -> None:
+    def _take_states(self, back: Any) -> None:
         """‖∂J/∂s‖ as it walks, from the state before to the state after; and its parts, if they are kept.
 
         `back` counts in the order of time, and says what a step's own output adds to what comes from the steps after.
@@ -122,21 +126,20 @@ class Walk:
         else:
             found = tracer.pull(source, made, list(source.names), batched=True)
         for name, gradients in found.items():
-            self.uses.setdefault(name, []).append(Walked(walked.order, Ready(to_array(gradients)), None, None))
+            self.uses.setdefault(name, []).append(Walked(walked.order, Ready(to_array(gradients))))
 
 
 OURS = {
     "rnn": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b", "b_hh": "b"},
-    "gru": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b"},
+    "gru": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b", "b_hh": "b_hh"},
     "lstm": {"w_ih": "W_xh", "w_hh": "W_hh", "b_ih": "b", "b_hh": "b", "w_hr": "W_hr"},
 }
 
 
 def in_slots(kind: str, uses: Any) -> dict[str, Use]:
     """Uses of our parameters as uses of torch's: rows where we have columns, and two biases."""
-    recurrent = uses["W_hh"]
-    b_hh = Elementwise(None, recurrent.delta) if kind == "gru" else uses["b"]
-    slots = {"w_ih": Linear(*uses["W_xh"]), "w_hh": Linear(*recurrent), "b_ih": uses["b"], "b_hh": b_hh}
+    slots = {"w_ih": Linear(*uses["W_xh"]), "w_hh": Linear(*uses["W_hh"]), "b_ih": uses["b"]}
+    slots["b_hh"] = uses["b_hh" if kind == "gru" else "b"]
     return slots | ({"w_hr": Linear(*uses["W_hr"])} if "W_hr" in uses else {})
 
 
