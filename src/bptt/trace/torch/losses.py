@@ -134,6 +134,10 @@ class Losses:
         if source is None or place is None:
             return
         keep = self.tracer.keep == "full"
+        if use is None and (keep or source.name is None or source.flipped):  # no loss said anything
+            for name in source.names:
+                self._take(name, place, None, *sizes.shape)
+            return
         if source.name is not None and not source.flipped:
             self.columns.setdefault((source.name, place), []).append(Column(sizes, use if keep else None))
             return
