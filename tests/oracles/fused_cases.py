@@ -106,7 +106,7 @@ class Built:
         self.start = [0.7 * torch.randn(scans(rnn), B, w).to(dtype) for w in widths(rnn)]
         self.R = torch.randn(T, B, widths(rnn)[0] * (2 if case.both else 1)).to(dtype)
         if case.touches in ("forward", "reverse"):
-            self.R[..., slice(None, None) if False else self._other_half()] = 0
+            self.R[..., self._other_half()] = 0
         self.Q = [torch.randn(scans(rnn), B, w).to(dtype) for w in widths(rnn)]
         torch.set_rng_state(before)
 

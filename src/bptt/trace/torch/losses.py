@@ -43,7 +43,7 @@ class Losses:
             raise InputError("losses", got="numbers without a graph", expected="losses of the model's outputs")
         self.tracer, self.losses, self.K, self.steps = tracer, losses, len(losses), _positions(at, len(losses))
         self.values = losses.detach().double().cpu().numpy()
-        self.columns: dict[tuple[str, int], list[Column]] = {}
+        self.columns: dict[tuple[str, tuple[int, ...]], list[Column]] = {}
 
     def sweep(self) -> None:
         """All losses, as many at a time as fit."""
@@ -52,7 +52,8 @@ class Losses:
         tracer.quiet = tracer.cutting = True
         try:
             targets = self._targets()
-            many = max(1, BYTES // max(1, sum(t.numel() * t.element_size() for t in targets)))
+            sizes = [t.numel() * t.element_size() for t in targets if isinstance(t, Tensor)]
+            many = max(1, BYTES // max(1, sum(sizes)))
             for low in range(0, self.K, many):
                 self._sweep(low, min(low + many, self.K), targets)
         finally:
@@ -68,7 +69,7 @@ class Losses:
             if walk.listener is not None:
                 for heard in walk.listener.heard.values():
                     found += [heard.handles] if isinstance(heard.handles, Tensor) else heard.handles
-        return list({id(t): t for t in found if t is not None and t.requires_grad}.values())
+        return list({id(t): t for t in found if t is not None and getattr(t, "requires_grad", True)}.values())
 
     def _sweep(self, low: int, high: int, targets: list[Tensor]) -> None:
         eye = torch.eye(self.K, dtype=self.losses.dtype, device=self.losses.device)[low:high]
@@ -153,7 +154,7 @@ class Losses:
 
     # ---- for the ledger ----------------------------------------------------------------------------------------
 
-    def contributions(self, orders: dict[str, list[int]]) -> dict[str, Any]:
+    def contributions(self, orders: dict[str, list[Any]]) -> dict[str, Any]:
         """maps, and with keep="full" loss_uses, of parameters whose calls came in these orders; and loss_steps."""
         from bptt.trace.torch.assemble import joined, of_losses
 

@@ -19,7 +19,7 @@ SLOTS = ("w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
 class Walked(NamedTuple):
     """The uses of one parameter in one walk: n steps in the order of time, with norms (n,) and (n, B) if measured."""
 
-    order: int
+    order: tuple[int, ...]
     use: Use
     norms: Array | None
     sequence_norms: Array | None
@@ -35,11 +35,12 @@ class Walk:
     def __init__(self, tracer: Tracer, scan: Any, T: int, B: int):
         self.scan, self.T, self.B = scan, T, B
         self.sources: dict[str, Source] = {}
-        self.places: dict[str, int | None] = {}
+        self.places: dict[str, tuple[int, ...] | None] = {}
         for slot, weight in zip(SLOTS, scan.weights, strict=True):
-            if weight is not None and id(weight) in tracer.known and weight.requires_grad:
+            if weight is not None and weight.requires_grad and tracer.is_weight(weight):
                 self.sources[slot] = tracer.known[id(weight)]
-                self.places[slot] = next(tracer.place() for _ in self.sources[slot].names)
+                self.places[slot] = tracer.place()
+        self.live = any(place is not None for place in self.places.values())  # whether it is to be recorded
         self.uses: dict[str, list[Walked]] = {}  # parameter → its uses
         self.loss_uses: dict[str, Any] = {}
         self.sizes: Array | None = None  # ‖∂J/∂s‖ (T + 1, B) as it walks, from the state before
@@ -52,11 +53,6 @@ class Walk:
         self.layer: Any = None
         self.node: Any = None
         self.listener: Any = None
-
-    @property
-    def live(self) -> bool:
-        """Whether it is to be recorded."""
-        return any(place is not None for place in self.places.values())
 
     def take(self, tracer: Tracer, uses: dict[str, Use], measured: dict[str, Any]) -> None:
         """Its uses, under our names, have come with δ (T, B, N)."""
