@@ -72,24 +72,29 @@ def _columns(D, first, last, B, N, grams, cancelled, out):
     """out (parameters, K) for the losses first…last − 1; −1 where it must be worked out otherwise."""
     control = flush_denormals()
     count = grams.shape[0]
-    squares, bounds = np.empty(count), np.empty(count)
+    squares, bounds, near = np.empty(count), np.empty(count), np.empty(B * N, D.dtype)
     for k in range(first, last):
         at, top = k * B * N, largest(D, k * B * N, B * N)
-        if not 1e-12 < top < 1e12:
+        if not 1e-36 < top < 1e36:
             for p in range(count):
                 out[p, k] = 0 if top == 0 else -1
             continue
+        A, scale = D, 1.0
+        if not 1e-12 < top < 1e12:  # whose squares would leave the range: a copy near 1
+            for j in range(B * N):
+                near[j] = D[at + j] / top
+            A, at, scale = near, 0, np.float64(top)
         squares[:], bounds[:] = 0, 0
         for b in range(B):
-            own = np.float64(dot(D, at + b * N, D, at + b * N, N))
+            own = np.float64(dot(A, at + b * N, A, at + b * N, N))
             for p in range(count):
                 squares[p] += grams[p, b, b] * own
                 bounds[p] += math.sqrt(grams[p, b, b] * own)
             for c in range(b):
-                product = 2 * np.float64(dot(D, at + b * N, D, at + c * N, N))
+                product = 2 * np.float64(dot(A, at + b * N, A, at + c * N, N))
                 for p in range(count):
                     squares[p] += grams[p, b, c] * product
         for p in range(count):
             good = squares[p] > cancelled * bounds[p] * bounds[p]
-            out[p, k] = math.sqrt(squares[p]) if good else -1
+            out[p, k] = math.sqrt(squares[p]) * scale if good else -1
     restore(control)

@@ -119,29 +119,27 @@ class Layer:
         """The uses of a GRU with one more: b_hh, of the whole recurrent product."""
         return uses | {"b_hh": Elementwise(None, uses["W_hh"].delta)} if "b_hh" in self.shapes else uses
 
-    def back_losses(self, dout: Array, ds: Any, dx: bool, visit: Visit) -> Array | None:
+    def back_losses(self, came: "Adjoints", ds: Any, dx: bool, visit: Visit) -> Array | None:
         """Walk K losses back at once; their adjoint of x, (K, n, B, D), if it is wanted.
 
         Args:
-            dout: (K, n, B, W) adjoint of the outputs by each loss.
+            came: adjoints of the outputs.
             ds: of the state after, parts (K·B, S), overwritten with that of the state before.
             dx: whether the adjoint of x is wanted.
             visit: called at every step; the next one overwrites the δ that it is given.
         """
-        (K, n, B, W), walk, kernel = dout.shape, self.walk, self.layers.kernel
-        deltas, scratch = kernel.deltas(K * B, self.layers.dtype), kernel.scratch(K * B, self.layers.dtype)
-        below = np.zeros((n, K * B, self.scan.inputs), self.layers.dtype) if dx else None
+        K, walk, kernel, dtype = came.K, self.walk, self.layers.kernel, self.layers.dtype
+        n, B = walk.n, walk.B
+        deltas, scratch = kernel.deltas(K * B, dtype), kernel.scratch(K * B, dtype)
+        below = np.zeros((n, K * B, self.scan.inputs), dtype) if dx else None
         for delta in deltas:
             delta[:] = 0
-        begins = _begin(dout, ds, self.scan.reverse)
+        begins = np.zeros(n, int) if self.scan.reverse or any(part.any() for part in ds) else came.begin(n)
         for t in range(n) if self.scan.reverse else range(n - 1, -1, -1):
-            came = dout[:, t]
-            if walk.valid is not None:
-                came = np.where(walk.valid[t][None, :, None], came, came.dtype.type(0))
-            ds.h[:] += came.reshape(K * B, W)
-            if begins[t] == K:  # none of them has begun
-                continue
+            came.add(t, ds.h.reshape(K, B, -1), None if walk.valid is None else walk.valid[t])
             begin = int(begins[t])
+            if begin == K:  # none of them has begun
+                continue
             uses = walk.back_step(t, ds, deltas, scratch, NO_CUT, (0, 2 * n + K, 0), begin * B)
             visit(t, begin, from_loss(self.with_recurrent_bias(uses), begin))
             if below is not None:
@@ -153,17 +151,35 @@ class Layer:
         return step_norms(uses, shapes, self.layers.threads)
 
 
-def _begin(dout: Array, ds: Any, reverse: bool) -> Array:
-    """(n,) the first of the losses that has anything to say at a step, where all before it have yet to begin; else 0.
+class Adjoints(NamedTuple):
+    """Of a layer's outputs, by K losses: all of them, or one array where each step has one loss that speaks of it.
 
-    So losses of one step each, in their order, are walked back only from their own step.
+    K: losses.  every: (K, n, B, W) or None.  own: (n, B, W) or None.  who: (n,) the loss that own[t] belongs to.
     """
-    K, n = dout.shape[:2]
-    none = np.zeros(n, int)
-    if reverse or any(part.any() for part in ds):
-        return none
-    alive: Any = dout.reshape(K, n, -1).any(-1)
-    last = np.where(alive.any(-1), n - 1 - alive[:, ::-1].argmax(-1), -1)  # the step from which a loss walks back
-    if (np.diff(last) < 0).any():
-        return none
-    return np.searchsorted(last, np.arange(n))
+
+    K: int
+    every: Array | None
+    own: Array | None = None
+    who: Array | None = None
+
+    def add(self, t: int, dh: Array, live: Array | None) -> None:
+        """Add what comes at one step to dh (K, B, W), save for sequences that have ended."""
+        if self.own is not None and self.who is not None:
+            k, came = int(self.who[t]), self.own[t]
+            dh[k] += came if live is None else np.where(live[:, None], came, came.dtype.type(0))
+        elif self.every is not None:
+            came = self.every[:, t]
+            dh += came if live is None else np.where(live[:, None], came, came.dtype.type(0))
+
+    def begin(self, n: int) -> Array:
+        """(n,) the first loss that has anything to say at a step, where all before it have yet to begin; else 0.
+
+        So losses of one step each, in their order, are walked back only from their own step.
+        """
+        last = np.full(self.K, -1)  # the step from which a loss walks back
+        if self.own is not None and self.who is not None:
+            np.maximum.at(last, self.who, np.arange(n))
+        elif self.every is not None:
+            alive: Any = self.every.reshape(self.K, n, -1).any(-1)
+            last = np.where(alive.any(-1), n - 1 - alive[:, ::-1].argmax(-1), -1)
+        return np.zeros(n, int) if (np.diff(last) < 0).any() else np.searchsorted(last, np.arange(n))

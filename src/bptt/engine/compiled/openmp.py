@@ -1,6 +1,6 @@
 """The threads of GNU's OpenMP, where another library has brought it into the process and keeps the cores busy with it.
 
-Its threads spin for milliseconds after each parallel loop, in case another follows. Threads of our own, woken meanwhile,
+Its threads spin for milliseconds after each parallel loop, in case another follows. Threads of ours, woken meanwhile,
 would share a core with one of them: a walk took twice as long. So the work is given to those that spin.
 """
 

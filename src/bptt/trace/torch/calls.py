@@ -35,24 +35,23 @@ def product(
 
 def _plain(tracer: Tracer, *tensors: Tensor | None) -> bool:
     """Whether each is data or a parameter with a name, and none is worked out from parameters."""
-    return torch.is_grad_enabled() and all(
-        t is None or id(t) not in tracer.known or tracer.known[id(t)].name is not None for t in tensors
-    )
+    return torch.is_grad_enabled() and not any(tracer.worked_out(t) for t in tensors)
 
 
 def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     """F.linear(x, W, b)."""
     bound = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
     x, W, b = bound["input"], bound["weight"], bound.get("bias")
-    if id(x) in tracer.known or not _plain(tracer, W, b) or W.dim() != 2 or (b is not None and b.dim() != 1):
+    if tracer.is_weight(x) or not _plain(tracer, W, b) or W.dim() != 2 or (b is not None and b.dim() != 1):
         return NotImplemented
-    if not any(t is not None and id(t) in tracer.known and t.requires_grad for t in (W, b)):
+    wanted = [t for t in (W, b) if t is not None and tracer.is_weight(t) and t.requires_grad]
+    if not wanted:
         return NotImplemented
     out = func(*args, **kwargs)
     signal, onward = listen(tracer, out)
-    if id(W) in tracer.known and W.requires_grad:
+    if any(t is W for t in wanted):
         product(tracer, tracer.known[id(W)], "linear", _matrix(x), signal, out)
-    if b is not None and id(b) in tracer.known and b.requires_grad:
+    if b is not None and any(t is b for t in wanted):
         tracer.record(tracer.known[id(b)].name, "bias", None, signal, handle=out)  # type: ignore[arg-type]
     return onward
 
@@ -64,7 +63,7 @@ def matmul(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     a, b = args
     if func is Tensor.__rmatmul__:
         a, b = b, a
-    left, right = id(a) in tracer.known, id(b) in tracer.known
+    left, right = tracer.is_weight(a), tracer.is_weight(b)
     weight, x = (a, b) if left else (b, a)
     if left == right or not _plain(tracer, weight) or weight.dim() != 2 or not weight.requires_grad:
         return NotImplemented
@@ -88,7 +87,7 @@ def embedding(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     bound = dict(zip(("input", "weight", "padding_idx", "max_norm"), args, strict=False)) | kwargs
     ids, W = bound["input"], bound["weight"]
     if (
-        id(W) not in tracer.known or not _plain(tracer, W) or tracer.known[id(W)].flipped or not W.requires_grad
+        not tracer.is_weight(W) or not _plain(tracer, W) or tracer.known[id(W)].flipped or not W.requires_grad
         or bound.get("padding_idx") is not None or bound.get("max_norm") is not None
         or bound.get("scale_grad_by_freq")
     ):  # fmt: skip

@@ -68,14 +68,12 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
 
     def call(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
         if kwargs or not torch.is_grad_enabled():
-            if tracer.reserving:  # a checkpoint that builds its graph later
-                raise_unless_counted(tracer, args)
             return func(*args, **kwargs)
         packed = isinstance(args[3], list | tuple)
         data, sizes, hx, weights = args[:4] if packed else (args[0], None, args[1], args[2])
         _bias, layers, dropout, train, both = args[4:9] if packed else args[3:8]
         batch_first = not packed and args[8]
-        states = list(hx) if kind == "lstm" else [hx]
+        data, *states = (tracer.used(t) for t in (data, *(hx if kind == "lstm" else [hx])))
         if not any(t.requires_grad for t in (data, *states, *weights)):
             return func(*args)
         x = data.transpose(0, 1) if batch_first else data
@@ -89,14 +87,6 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         return (out, *after)
 
     return call
-
-
-def raise_unless_counted(tracer: Tracer, args: Any) -> None:
-    """Take the places that the same call will have when it builds its graph."""
-    packed = isinstance(args[3], list | tuple)
-    for t in args[3] if packed else args[2]:
-        for _ in tracer.known[id(t)].names if id(t) in tracer.known else ():
-            tracer.place()
 
 
 def _layers(

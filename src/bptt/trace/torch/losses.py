@@ -14,7 +14,7 @@ from torch import Tensor
 from bptt.errors import InputError, ShapeError
 from bptt.ledger.norms import norms
 from bptt.ledger.reductions import matrices
-from bptt.trace.torch.uses import use_of
+from bptt.trace.torch.uses import to_array, use_of
 from bptt.typing import Array
 from bptt.uses import Elementwise, Linear, Ready, Use, Uses
 
@@ -43,7 +43,7 @@ class Losses:
             raise InputError("losses", got="numbers without a graph", expected="losses of the model's outputs")
         self.tracer, self.losses, self.K, self.steps = tracer, losses, len(losses), _positions(at, len(losses))
         self.values = losses.detach().double().cpu().numpy()
-        self.columns: dict[tuple[str, int], list[Column]] = {}
+        self.columns: dict[tuple[str, tuple[int, ...]], list[Column]] = {}
 
     def sweep(self) -> None:
         """All losses, as many at a time as fit."""
@@ -52,7 +52,10 @@ class Losses:
         tracer.quiet = tracer.cutting = True
         try:
             targets = self._targets()
-            many = max(1, BYTES // max(1, sum(t.numel() * t.element_size() for t in targets)))
+            self.owned = Owners(self.losses).of([walk.outputs[0] for walk in tracer.walks if walk.listener is None])
+            targets = [t for t in targets if id(t) not in self.owned]
+            sizes = [t.numel() * t.element_size() for t in targets if isinstance(t, Tensor)]
+            many = max(1, BYTES // max(1, sum(sizes)))
             for low in range(0, self.K, many):
                 self._sweep(low, min(low + many, self.K), targets)
         finally:
@@ -68,15 +71,16 @@ class Losses:
             if walk.listener is not None:
                 for heard in walk.listener.heard.values():
                     found += [heard.handles] if isinstance(heard.handles, Tensor) else heard.handles
-        return list({id(t): t for t in found if t is not None and t.requires_grad}.values())
+        return list({id(t): t for t in found if t is not None and getattr(t, "requires_grad", True)}.values())
 
     def _sweep(self, low: int, high: int, targets: list[Tensor]) -> None:
-        eye = torch.eye(self.K, dtype=self.losses.dtype, device=self.losses.device)[low:high]
         adjoints: dict[int, Tensor] = {}
-        _add(adjoints, [self.losses], [eye], targets)
+        if targets:
+            eye = torch.eye(self.K, dtype=self.losses.dtype, device=self.losses.device)[low:high]
+            _add(adjoints, [self.losses], [eye], targets)
         for walk in reversed(self.tracer.walks):
             if walk.listener is None:
-                self._walk(walk, adjoints, targets, high - low)
+                self._walk(walk, adjoints, targets, range(low, high))
             else:
                 self._unrolled(walk, adjoints, high - low)
         for name, records in self.tracer.records.items():
@@ -88,7 +92,7 @@ class Losses:
                     delta = delta.mT
                 self._take(name, record.order, None if delta is None else use_of(record, delta, 1), high - low, 1)
 
-    def _take(self, name: str, order: int, use: Use | None, K: int, n: int) -> None:
+    def _take(self, name: str, order: tuple[int, ...], use: Use | None, K: int, n: int) -> None:
         """What some losses say of the uses of one call."""
         shape, keep = tuple(self.tracer.parameters[name].shape), self.tracer.keep == "full"
         sizes = np.zeros((K, n)) if use is None else norms(use, shape)
@@ -109,13 +113,15 @@ class Losses:
             if walk.places.get(slot) is not None:
                 self._take(walk.sources[slot].name, walk.places[slot], use, K, walk.T)
 
-    def _walk(self, walk: Any, adjoints: dict[int, Tensor], targets: list[Tensor], K: int) -> None:
-        came = [adjoints.get(id(t)) for t in walk.outputs]
-        if all(part is None for part in came):
-            self._nothing(walk, K)
+    def _walk(self, walk: Any, adjoints: dict[int, Tensor], targets: list[Tensor], losses: range) -> None:
+        outs, *ends = [adjoints.get(id(t)) for t in walk.outputs]
+        own = self.owned.get(id(walk.outputs[0]))
+        if own is None and outs is None and all(end is None for end in ends):
+            self._nothing(walk, len(losses))
             return
         wants = [t.requires_grad for t in walk.inputs]
-        dx, ds, said = walk.back_losses(walk.node, came, K, wants[0], self.tracer.keep == "full")
+        came = _adjoints(outs, own, losses)
+        dx, ds, said = walk.back_losses(walk.node, came, ends, len(losses), wants[0], self.tracer.keep == "full")
         for slot, (sizes, use) in said.items():
             self._slot(walk, slot, sizes, use)
         onward = [(t, d) for t, d in zip(walk.inputs, [dx, *ds], strict=True) if t.requires_grad and d is not None]
@@ -134,6 +140,10 @@ class Losses:
         if source is None or place is None:
             return
         keep = self.tracer.keep == "full"
+        if use is None and (keep or source.name is None or source.flipped):  # no loss said anything
+            for name in source.names:
+                self._take(name, place, None, *sizes.shape)
+            return
         if source.name is not None and not source.flipped:
             self.columns.setdefault((source.name, place), []).append(Column(sizes, use if keep else None))
             return
@@ -149,7 +159,7 @@ class Losses:
 
     # ---- for the ledger ----------------------------------------------------------------------------------------
 
-    def contributions(self, orders: dict[str, list[int]]) -> dict[str, Any]:
+    def contributions(self, orders: dict[str, list[Any]]) -> dict[str, Any]:
         """maps, and with keep="full" loss_uses, of parameters whose calls came in these orders; and loss_steps."""
         from bptt.trace.torch.assemble import joined, of_losses
 
@@ -163,6 +173,64 @@ class Losses:
                 uses[name] = joined(each, shape, 1)
         steps = {} if self.steps is None else {"loss_steps": self.steps}
         return {"maps": maps, "loss_uses": uses} | steps
+
+
+def _adjoints(outs: Tensor | None, own: Any, losses: range) -> Any:
+    """Of a walk's outputs by some of the losses."""
+    from bptt.engine.compiled.layer import Adjoints
+
+    every = None if outs is None else to_array(outs)
+    if own is None:
+        return Adjoints(len(losses), every)
+    total, who = own
+    inside = (who >= losses.start) & (who < losses.stop)
+    total = np.where(inside[:, None, None], total, total.dtype.type(0)) if not inside.all() else total
+    return Adjoints(len(losses), every, total, np.where(inside, who - losses.start, 0))
+
+
+class Owners:
+    """Which of the losses speaks of a step, where it is one alone: as a loss for every step does.
+
+    The losses are sent back together, once as they are and once for each binary digit of their number, in which those
+    that have the digit count twice. Doubling is exact in floating point: so where all that comes to a step is just
+    doubled, or just the same, in every digit, it came from the loss with this number and from no other.
+    """
+
+    def __init__(self, losses: Tensor):
+        K = len(losses)
+        digits = [(torch.arange(K) >> bit) & 1 for bit in range(max(1, (K - 1).bit_length()))]
+        self.losses, self.weights = losses, [torch.ones(K), *(1 + digit for digit in digits)]
+
+    def of(self, outputs: list[Tensor]) -> dict[int, tuple[Array, Array]]:
+        """id of an output (T, B, W) → its adjoint by all losses, and the loss (T,) that each step of it belongs to.
+
+        Outputs that some step of belongs to several losses are left out.
+        """
+        if not outputs:
+            return {}
+        came = [
+            torch.autograd.grad(self.losses, outputs, w.to(self.losses), retain_graph=True, allow_unused=True)
+            for w in self.weights
+        ]
+        found = {}
+        for output, *each in zip(outputs, *came, strict=True):
+            if each[0] is not None:
+                owner = _owner([to_array(part) for part in each])
+                if owner is not None:
+                    found[id(output)] = (np.ascontiguousarray(to_array(each[0])), owner)
+        return found
+
+
+def _owner(came: list[Array]) -> Array | None:
+    """(T,) the number whose digits say which of the adjoints were doubled; None where at some step that is none."""
+    whole, T = came[0], len(came[0])
+    owner = np.zeros(T, int)
+    for bit, part in enumerate(came[1:]):
+        same, twice = ((part == times * whole).reshape(T, -1).all(1) for times in (1, 2))
+        if not (same | twice).all():
+            return None
+        owner += np.where(same, 0, 1 << bit)
+    return owner
 
 
 def _positions(at: Any, K: int) -> Array | None:

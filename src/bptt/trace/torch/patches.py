@@ -12,9 +12,11 @@ import torch.utils.checkpoint as checkpoints
 from torch.autograd import Function
 
 from bptt.trace.torch.compiled import CompiledScan
-from bptt.trace.torch.tracer import Tracer, is_on
+from bptt.trace.torch.tracer import Entrance, Tracer, is_on
+from bptt.trace.torch.unroll import Begun
 
 GENERATOR = "_checkpoint_without_reentrant_generator"
+OURS = {CompiledScan, Begun, Entrance}
 
 
 @contextlib.contextmanager
@@ -24,7 +26,7 @@ def patched(tracer: Tracer) -> Iterator[None]:
     apply = Function.apply.__func__  # type: ignore[attr-defined]
 
     def watched(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not is_on(tracer) or cls is CompiledScan:
+        if not is_on(tracer) or cls in OURS:
             return apply(cls, *args, **kwargs)
         if cls is checkpoints.CheckpointFunction:
             return apply(cls, tracer.segment(args[0]), *args[1:], **kwargs)

@@ -19,6 +19,15 @@ from bptt.trace.torch.uses import Record, Signal, to_array
 from bptt.typing import Array
 
 PASS = {torch.autograd.grad, torch.autograd.backward, Tensor.backward, Tensor.register_hook}
+PRODUCTS: Any = {
+    torch.nn.functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.mm, Tensor.mm,
+    torch.bmm, Tensor.bmm, torch.mv, Tensor.mv, torch.addmm, Tensor.addmm, torch.baddbmm, torch.einsum,
+}  # fmt: skip
+MASKS: Any = {
+    torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, Tensor.__imul__, torch.div, Tensor.div,
+    Tensor.__truediv__, Tensor.div_, torch.masked_fill, Tensor.masked_fill, Tensor.masked_fill_, torch.where,
+    Tensor.where,
+}  # fmt: skip
 BACKWARD = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
 FLIPS: Any = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__, Tensor.transpose, torch.transpose}  # type: ignore
 
@@ -26,8 +35,8 @@ FLIPS: Any = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__, Tensor.tra
 class Source(NamedTuple):
     """Where a tensor comes from: a parameter, its transpose, or what was worked out from parameters alone.
 
-    tensor: itself.  name: of the parameter it is, or is the transpose of; None for what was worked out.
-    roots: names of the parameters it was worked out from.
+    tensor: itself, or an `Entrance` to its graph.  name: of the parameter it is, or is the transpose of; else None.
+    roots: names of the parameters it was worked out from; none for a constant.
     """
 
     tensor: Tensor
@@ -61,19 +70,21 @@ class Tracer(TorchFunctionMode):
     ):  # fmt: skip
         super().__init__()
         self.parameters, self.calls, self.handles, self.keep, self.engine = parameters, calls, handles, keep, engine
-        self.constants = {id(tensor): tensor for tensor in constants}
+        self.constants = constants
         self.forget()
 
     def forget(self) -> None:
         """Begin anew: no call was seen."""
-        self.known = {id(tensor): Source(tensor, name) for name, tensor in self.parameters.items()}
+        self.known = {id(tensor): Source(tensor, None) for tensor in self.constants}
+        self.known |= {id(tensor): Source(tensor, name) for name, tensor in self.parameters.items()}
+        self.worn: set[int] = set()  # of what was worked out, that which something has been worked out from in turn
         self.records: dict[str, list[Record]] = {}
+        self.data: list[Tensor] = []  # what is no weight any more, kept so that no other tensor has its id
         self.walks: list[Any] = []  # fused layers, in the order of their calls
         self.losses: list[Tensor] = []  # what went back, as far as it was seen
-        self.calls_seen = 0
+        self.counters = [Counter(())]  # of calls; another one for each checkpoint that is made once more
+        self.repeats = 0  # how often a checkpoint was gone through that built no graph the first time
         self.quiet = False  # what comes back now is not the program's own backward pass
-        self.replay: Iterator[tuple[int, bool]] | None = None  # places of calls that are made once more
-        self.reserving: list[list[tuple[int, bool]]] = []
         self.cutting = False  # walks hand nothing on: each is walked back by itself
         self.gradients: dict[str, Tensor] = {}
         self.handed: dict[str, int] = {}  # parameter → where the sum lies that a walk handed to autograd
@@ -111,9 +122,11 @@ class Tracer(TorchFunctionMode):
         return any(id(a) in known for a in kwargs.values()) if kwargs else False
 
     def _note_loss(self, func: Any, args: Any, kwargs: Any) -> None:
+        if self.quiet:
+            return
         outputs = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
-        given = [outputs] if isinstance(outputs, Tensor) else list(outputs or ())
-        self.losses += [tensor.detach() for tensor in given if tensor.numel() == 1]
+        given = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        self.losses += [t.detach() for t in given if isinstance(t, Tensor) and t.numel() == 1]
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
@@ -128,20 +141,65 @@ class Tracer(TorchFunctionMode):
 
     def generic(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A function of which nothing is known: a parameter among data is a use; one among parameters is no use yet."""
-        tensors = list(_tensors((*args, *kwargs.values())))
-        if all(id(t) in self.known or id(t) in self.constants for t in tensors):
-            out = func(*args, **kwargs)
-            if torch.is_grad_enabled():
-                self._derive(func, tensors, out)
-            return out
         if not torch.is_grad_enabled():
-            if self.reserving:
-                for t in {id(t): t for t in tensors if id(t) in self.known}.values():
-                    for _ in self.known[id(t)].names:
-                        self.place()
             return func(*args, **kwargs)
-        aliases = {id(t): self.alias(t) for t in tensors if id(t) in self.known and t.requires_grad}
+        tensors = list(_tensors((*args, *kwargs.values())))
+        if func in PRODUCTS:
+            self._let_go_of_states(tensors)
+        if all(map(self._given, tensors)) or (func in MASKS and self._masks(tensors)):
+            out = func(*args, **kwargs)
+            self._derive(func, tensors, out)
+            return out
+        if _writes(func) and args and self.worked_out(args[0]):
+            self._let_go(args[0])
+        aliases = {id(t): self.alias(t) for t in tensors if self.is_weight(t) and t.requires_grad}
+        if not aliases:
+            return func(*args, **kwargs)
         return func(*_replaced(args, aliases), **{k: _replaced((v,), aliases)[0] for k, v in kwargs.items()})
+
+    def used(self, tensor: Tensor) -> Tensor:
+        """An alias of a parameter that is used here as data is, such as a start that is learned."""
+        return self.alias(tensor) if self.is_weight(tensor) and tensor.requires_grad else tensor
+
+    def is_weight(self, tensor: Any) -> bool:
+        """Whether it is a parameter, or was worked out from some."""
+        source = self.known.get(id(tensor))
+        return source is not None and bool(source.names)
+
+    def worked_out(self, tensor: Any) -> bool:
+        """Whether it was worked out from parameters, and is none itself."""
+        return self.is_weight(tensor) and self.known[id(tensor)].name is None
+
+    def _given(self, tensor: Tensor) -> bool:
+        """Whether no data is in it: a weight, or a buffer that nothing was written into that has a gradient."""
+        return self.is_weight(tensor) or (id(tensor) in self.known and not tensor.requires_grad)
+
+    def _masks(self, tensors: list[Tensor]) -> bool:
+        """Whether a matrix of weights is only masked or scaled, by numbers that have no gradient."""
+        weights = [t for t in tensors if self.is_weight(t)]
+        rest = [t for t in tensors if not self.is_weight(t)]
+        return (
+            len(weights) == 1 and weights[0].dim() > 1 and not any(t.requires_grad for t in rest)
+            and torch.broadcast_shapes(*(t.shape for t in tensors)) == weights[0].shape
+        )  # fmt: skip
+
+    def _let_go_of_states(self, tensors: list[Tensor]) -> None:
+        """A product of what was worked out with a parameter that is in it already: it is no weight, but a state.
+
+        So it is where a start is learned and nothing else comes in.
+        """
+        for one in tensors:
+            others = {name for t in tensors if t is not one and self.is_weight(t) for name in self.known[id(t)].names}
+            if self.worked_out(one) and id(one) not in self.worn and others & set(self.known[id(one)].names):
+                self._let_go(one)
+
+    def _let_go(self, tensor: Tensor) -> None:
+        """What was worked out from parameters is data from here on: whatever comes back to it is one use of each."""
+        if id(tensor) in self.worn:
+            return
+        source = self.known.pop(id(tensor))._replace(tensor=Entrance.apply(tensor))
+        self.data.append(tensor)
+        self._listen(tensor, source, torch.autograd.graph.get_gradient_edge(tensor))
 
     def own_function(self, cls: Any, apply: Any, args: Any, kwargs: Any) -> Any:
         """An autograd function of the program's own: what it does with a parameter is its own affair, and a use."""
@@ -150,13 +208,20 @@ class Tracer(TorchFunctionMode):
     def alias(self, tensor: Tensor) -> Tensor:
         """A view of a tensor for one use of it, whose gradient is recorded."""
         source = self.known[id(tensor)]
+        self.worn.add(id(tensor))
+        if source.name is None:  # which may be written into later
+            source = source._replace(tensor=Entrance.apply(tensor))
         with torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
             alias = tensor.view_as(tensor)
-        signals = {name: self.record(name, "ready", None, handle=alias, source=source) for name in source.names}
+        self._listen(alias, source, alias)
+        return alias
+
+    def _listen(self, tensor: Tensor, source: Source, handle: Any) -> None:
+        """Record what comes back to a tensor as a use of each parameter behind it."""
+        signals = {name: self.record(name, "ready", None, handle=handle, source=source) for name in source.names}
         live = {name: signal for name, signal in signals.items() if signal is not None}
         if live:
-            alias.register_hook(lambda g: self.ready(source, live, g))
-        return alias
+            tensor.register_hook(lambda g: self.ready(source, live, g))
 
     def ready(self, source: Source, signals: dict[str, Signal], g: Tensor) -> None:
         """The gradient of one use has come: handed to the parameters behind it."""
@@ -186,10 +251,11 @@ class Tracer(TorchFunctionMode):
 
     def _derive(self, func: Any, tensors: list[Tensor], out: Any) -> None:
         """Remember what is worked out from parameters alone: its uses are theirs."""
+        self.worn |= {id(t) for t in tensors if id(t) in self.known}
         sources = [self.known[id(t)] for t in tensors if id(t) in self.known]
         names = tuple(dict.fromkeys(name for source in sources for name in source.names))
         for made in _tensors((out,)):
-            if id(made) in self.known or not made.requires_grad:
+            if id(made) in self.known or (names and not made.requires_grad):
                 continue
             source = Source(made, None, roots=names)
             if func in FLIPS and len(tensors) == 1 and sources[0].name is not None and made.dim() == 2:
@@ -245,19 +311,9 @@ class Tracer(TorchFunctionMode):
         self.records.setdefault(name, []).append(Record(place, kind, z, signal, turned, *kept))
         return signal
 
-    def place(self) -> int | None:
-        """The place of a use among all; None where it has been recorded before.
-
-        A checkpoint makes its calls twice. Where the first time built no graph, the second has the places of the first.
-        """
-        if self.replay is not None:
-            place, recorded = next(self.replay, (self.calls_seen, True))
-        else:
-            place, recorded = self.calls_seen, False
-            self.calls_seen += 1
-        for reserved in self.reserving:
-            reserved.append((place, recorded or torch.is_grad_enabled()))
-        return None if recorded else place
+    def place(self) -> tuple[int, ...] | None:
+        """The place of a use among all; None where it has been recorded before."""
+        return self.counters[-1].next()
 
     # ---- what came back ----------------------------------------------------------------------------------------
 
@@ -289,7 +345,7 @@ class Tracer(TorchFunctionMode):
     def times(self) -> int:
         """How often something came back to a use."""
         records = [record.signal.times for records in self.records.values() for record in records]
-        return max([*records, *(walk.times for walk in self.walks)], default=0)
+        return max([*records, *(walk.times for walk in self.walks), self.repeats], default=0)
 
     def settle(self, scale: float) -> None:
         """All of it has come back."""
@@ -302,38 +358,76 @@ class Tracer(TorchFunctionMode):
     def close(self) -> None:
         """Hold nothing of the graph."""
         self.known.clear()
-        self.replay = None
+        self.data.clear()
 
     def drop(self) -> None:
         """Hold nothing at all."""
         self.records, self.walks, self.gradients, self.losses = {}, [], {}, []
 
     def segment(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A checkpoint's function: what it does once more takes the places that it took first."""
-        places: list[tuple[int, bool]] | None = None
+        """A checkpoint's function, which is called once more on the way back.
+
+        If its first call built a graph, that is recorded, and the second is not. If it built none, the second is, and
+        has its places at the place of the first.
+        """
+        first, times = None, 0
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal places
-            if places is None:
-                places = []
-                self.reserving.append(places)
-                try:
-                    return function(*args, **kwargs)
-                finally:
-                    self.reserving.remove(places)
-            before, self.replay = self.replay, iter(places)
+            nonlocal first, times
+            if first is None:
+                place = self.place()
+                first = Counter(None if torch.is_grad_enabled() else place)
+                return function(*args, **kwargs)
+            times += first.prefix is not None
+            self.repeats = max(self.repeats, times)
+            self.counters.append(Counter(first.prefix))
             try:
                 with self.on():
                     return function(*args, **kwargs)
             finally:
-                self.replay = before
+                self.counters.pop()
 
         return run
+
+
+class Entrance(torch.autograd.Function):
+    """The graph of a tensor as it is now, whatever is written into the tensor later; no numbers are in it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        """One element, seen as many."""
+        return tensor.new_empty(()).expand(tensor.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]
+        """As it comes."""
+        return grad_outputs[0]
+
+
+class Counter:
+    """Places of calls, one after the other: (0,), (1,), …; those of a checkpoint that stands at (4,): (4, 0), (4, 1), …
+
+    prefix: place of what they are in; None where they have been recorded before.
+    """
+
+    def __init__(self, prefix: tuple[int, ...] | None):
+        self.prefix, self.count = prefix, 0
+
+    def next(self) -> tuple[int, ...] | None:
+        """The next place."""
+        self.count += 1
+        return None if self.prefix is None else (*self.prefix, self.count - 1)
 
 
 def is_on(tracer: Tracer) -> bool:
     """Whether the mode is on, here and now."""
     return tracer in _get_current_function_mode_stack()
+
+
+def _writes(func: Any) -> bool:
+    """Whether a function writes into its first argument."""
+    name = getattr(func, "__name__", "")
+    return name == "__setitem__" or name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -26,7 +26,7 @@ def unrolled_scan(tracer: Tracer, scan: Any, x: Tensor, state: tuple[Tensor, ...
     weights, at = _Weights(tracer, walk), _Listener(tracer, walk)
     inner = _inputs(weights, at, x)
     outs: list[Any] = [None] * walk.T
-    at.state(0, state)
+    state = at.state(0, at.begun(state))
     for i in range(walk.T):
         t = walk.T - 1 - i if scan.reverse else i
         after = STEPS[scan.kind](scan, at, t, inner[t], state, weights)
@@ -93,6 +93,20 @@ class Heard(NamedTuple):
         return to_array(z), to_array(torch.stack([delta(*pair) for pair in pairs], len(lead)))
 
 
+class Begun(torch.autograd.Function):
+    """A tensor as it is, in the graph of a weight: what is asked of the weight's gradient comes by here."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, weight: Tensor) -> Tensor:
+        """The same tensor."""
+        return part.view_as(part)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]
+        """Nothing for either: neither was asked for."""
+        return None, None
+
+
 class _Listener:
     """Listens to what comes back to the products and states of a walk."""
 
@@ -124,10 +138,18 @@ class _Listener:
         heard.signals[t], out = self._listen(out)
         return out
 
+    def begun(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The state before, which an adjoint comes to even where the program wants none."""
+        weight = next((w for w in self.walk.scan.weights if w is not None and w.requires_grad), None)
+        if not self.walk.live or weight is None:
+            return parts
+        return tuple(part if part.requires_grad else Begun.apply(part, weight) for part in parts)
+
     def state(self, i: int, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The state after so many steps."""
+        """The state after so many steps; what of it went into this step's own output is not heard with it."""
         if not self.walk.live:
             return parts
+        parts = (parts[0], *(part.view_as(part) for part in parts[1:]))
         self.of_states.append([Signal() for _ in parts])
         for part, signal in zip(parts, self.of_states[-1], strict=True):
             if part.requires_grad:

@@ -38,7 +38,7 @@ class Record(NamedTuple):
     source: what the handle is an alias of, where that was worked out from parameters.
     """
 
-    order: int
+    order: tuple[int, ...]
     kind: str
     z: Tensor | None
     signal: Signal

@@ -22,7 +22,7 @@ class Walked(NamedTuple):
     norms, sequence_norms, residual: (n,), (n, B), and the uses against their own sum; None if not measured.
     """
 
-    order: int
+    order: tuple[int, ...]
     use: Use
     norms: Array | None = None
     sequence_norms: Array | None = None
@@ -39,11 +39,12 @@ class Walk:
     def __init__(self, tracer: Tracer, scan: Any, T: int, B: int):
         self.scan, self.T, self.B = scan, T, B
         self.sources: dict[str, Source] = {}
-        self.places: dict[str, int | None] = {}
+        self.places: dict[str, tuple[int, ...] | None] = {}
         for slot, weight in zip(SLOTS, scan.weights, strict=True):
-            if weight is not None and id(weight) in tracer.known and weight.requires_grad:
+            if weight is not None and weight.requires_grad and tracer.is_weight(weight):
                 self.sources[slot] = tracer.known[id(weight)]
-                self.places[slot] = next(tracer.place() for _ in self.sources[slot].names)
+                self.places[slot] = tracer.place()
+        self.live = any(place is not None for place in self.places.values())  # whether it is to be recorded
         self.uses: dict[str, list[Walked]] = {}  # parameter → its uses
         self.loss_uses: dict[str, Any] = {}
         self.sizes: Array | None = None  # ‖∂J/∂s‖ (T + 1, B) as it walks, from the state before
@@ -56,11 +57,6 @@ class Walk:
         self.layer: Any = None
         self.node: Any = None
         self.listener: Any = None
-
-    @property
-    def live(self) -> bool:
-        """Whether it is to be recorded."""
-        return any(place is not None for place in self.places.values())
 
     def take(self, tracer: Tracer, back: Any) -> None:
         """It was walked back (`bptt.engine.compiled.layer.Back`)."""
@@ -76,8 +72,8 @@ class Walk:
         if place is not None:
             self._take(tracer, slot, Walked(place, use, *measured))
 
-    def back_losses(self, node: Any, came: list[Tensor | None], K: int, dx: bool, full: bool) -> Any:
-        """K losses on the compiled engine, from the adjoints (K, …) of its outputs.
+    def back_losses(self, node: Any, outs: Any, ends: list[Tensor | None], K: int, dx: bool, full: bool) -> Any:
+        """K losses on the compiled engine, from the adjoints of its outputs (`layer.Adjoints`) and ends (K, …).
 
         Returns the adjoint of x (K, T, B, D) or None, those of the state before, and slot → norms (K, T) and, where
         they are wanted, uses with δ (K, T, B, N).
@@ -86,13 +82,12 @@ class Walk:
         tape = node.saved_tensors
         layer.give_tape(np.ascontiguousarray(to_array(tape[0])), tuple(to_array(a) for a in tape[1 : 1 + node.tapes]))
         dtype = to_array(tape[0]).dtype
-        dout = np.zeros((K, self.T, self.B, cell.width), dtype) if came[0] is None else to_array(came[0])
         ds = cell.State(*(
             np.zeros((K * self.B, w), dtype) if d is None else np.array(to_array(d), order="C").reshape(K * self.B, w)
-            for d, w in zip(came[1:], cell.state_widths(), strict=True)
+            for d, w in zip(ends, cell.state_widths(), strict=True)
         ))  # fmt: skip
         seen = _Seen(self, K, full or any(s.name is None or s.flipped for s in self.sources.values()))
-        below = layer.back_losses(dout, ds, dx, seen.visit)
+        below = layer.back_losses(outs, ds, dx, seen.visit)
         layer.drop()
         before = [torch.from_numpy(part.reshape(K, self.B, -1)) for part in ds]
         return None if below is None else torch.from_numpy(np.ascontiguousarray(below)), before, seen.said()
