@@ -1,6 +1,7 @@
 """What a tracer has seen, as a ledger: the uses of each parameter in the order of their calls, put together."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,8 @@ def place_of(walk: Walk, slot: str) -> Place:
 
 def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
     """The ledger of all uses of every parameter that was used more than once, or in a fused layer."""
-    walked = {source.name for walk in tracer.walks for source in walk.sources.values()}
-    found = {
-        name: uses for name, uses in entries(tracer).items()
-        if name in walked or sum(count(entry.use) for entry in uses) > 1
-    }  # fmt: skip
+    reused = set(tracer.reused())
+    found = {name: uses for name, uses in entries(tracer).items() if name in reused}
     shapes = {name: tuple(tracer.parameters[name].shape) for name in found}
     uses = {name: joined([entry.use for entry in found[name]], shapes[name]) for name in found}
     gradients = {name: tracer.gradient(name) for name in found}
@@ -156,6 +154,40 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
         uses=uses, step_norms=by_step, step_sequence_norms=by_sequence, **own,
     )  # fmt: skip
     return _norms_only(made, _residuals(made, found, tracer)) if tracer.keep == "norms" else made
+
+
+def adds_up(ledger: Ledger, name: str, limit: float) -> bool:
+    """Whether the uses of a parameter add up to its gradient, as seen along one direction of it: far less work than all.
+
+    limit: of the difference, relative to the largest of what is added, well above rounding.
+    """
+    use, dW = ledger.uses.get(name), ledger.gradient(name)
+    if use is None:
+        return ledger.residuals[name] <= limit
+    along = np.cos(np.arange(1, dW.shape[-1] + 1)).astype(dW.dtype)
+    wanted = dW @ along
+    found, scale = np.zeros_like(wanted), np.abs(wanted).max(initial=0)
+    for part in _along(use, along, wanted):
+        found, scale = found + part, max(scale, np.abs(part).max(initial=0))
+    return bool(np.abs(found - wanted).max(initial=0) <= limit * scale)
+
+
+def _along(use: Use, v: Array, like: Array) -> Iterator[Array]:
+    """dW_t v of every step, one after the other, each of the shape of `like`."""
+    if isinstance(use, Ready):
+        yield from (g @ v for g in use.gradients)
+    elif isinstance(use, Elementwise):
+        yield from (d.sum(0) @ v for d in use.delta)
+    elif isinstance(use, Linear):
+        yield from ((z @ v) @ d for z, d in zip(use.z, use.delta, strict=True))
+    elif isinstance(use, Matmul):
+        for z, d in zip(use.z, use.delta, strict=True):
+            if z.ndim > 1:
+                yield z.T @ (d @ v)
+            else:
+                out = np.zeros_like(like)
+                np.add.at(out, z, d @ v)
+                yield out
 
 
 def _sequences(walks: list[Walk]) -> dict[str, int]:

@@ -5,44 +5,74 @@ the backward pass. Both are replaced for as long as the tracer is on, and put ba
 """
 
 import contextlib
+import functools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch.utils.checkpoint as checkpoints
 from torch.autograd import Function
+from torch.overrides import _get_current_function_mode_stack
 
 from bptt.trace.torch.compiled import CompiledScan
-from bptt.trace.torch.tracer import Entrance, Tracer, is_on
+from bptt.trace.torch.tracer import Entrance, Tracer
 from bptt.trace.torch.unroll import Begun
 
 GENERATOR = "_checkpoint_without_reentrant_generator"
 OURS = {CompiledScan, Begun, Entrance}
+LOCK = threading.Lock()
+TRACERS: list[Tracer] = []  # those that are on, in any thread
+BEFORE: dict[str, Any] = {}  # what stood there before the first of them
 
 
 @contextlib.contextmanager
 def patched(tracer: Tracer) -> Iterator[None]:
-    """Both replaced."""
-    before = Function.__dict__["apply"]
-    apply = Function.apply.__func__  # type: ignore[attr-defined]
+    """Both replaced, for as long as any tracer is on."""
+    with LOCK:
+        if not TRACERS:
+            _replace()
+        TRACERS.append(tracer)
+    try:
+        yield
+    finally:
+        with LOCK:
+            TRACERS.remove(tracer)
+            if not TRACERS:
+                _put_back()
+
+
+def _replace() -> None:
+    BEFORE["apply"], BEFORE["generator"] = Function.__dict__["apply"], getattr(checkpoints, GENERATOR, None)
+    apply, generator = Function.apply.__func__, BEFORE["generator"]  # type: ignore[attr-defined]
 
     def watched(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not is_on(tracer) or cls in OURS:
-            return apply(cls, *args, **kwargs)
+        on = [] if cls in OURS else tracers()
         if cls is checkpoints.CheckpointFunction:
-            return apply(cls, tracer.segment(args[0]), *args[1:], **kwargs)
-        return tracer.own_function(cls, lambda *a, **k: apply(cls, *a, **k), args, kwargs)
-
-    generator: Any = getattr(checkpoints, GENERATOR, None)
+            for tracer in on:
+                args = (tracer.segment(args[0]), *args[1:])
+            return apply(cls, *args, **kwargs)
+        call = functools.partial(apply, cls)
+        for tracer in on:
+            call = functools.partial(tracer.own_function, call)
+        return call(*args, **kwargs)
 
     def segmented(function: Any, *args: Any, **kwargs: Any) -> Any:
-        return generator(tracer.segment(function) if is_on(tracer) else function, *args, **kwargs)
+        for tracer in tracers():
+            function = tracer.again(function)
+        return generator(function, *args, **kwargs)
 
     Function.apply = classmethod(watched)  # type: ignore[assignment, method-assign]
     if generator is not None:
         setattr(checkpoints, GENERATOR, segmented)
-    try:
-        yield
-    finally:
-        Function.apply = before  # type: ignore[method-assign]
-        if generator is not None:
-            setattr(checkpoints, GENERATOR, generator)
+
+
+def _put_back() -> None:
+    Function.apply = BEFORE.pop("apply")  # type: ignore[method-assign]
+    generator = BEFORE.pop("generator")
+    if generator is not None:
+        setattr(checkpoints, GENERATOR, generator)
+
+
+def tracers() -> list[Tracer]:
+    """Those that are on in this thread, the outermost first."""
+    return [mode for mode in _get_current_function_mode_stack() if isinstance(mode, Tracer)]

@@ -62,13 +62,15 @@ class Tracer(TorchFunctionMode):
         calls: function of torch → who makes its factors; NotImplemented from it means: as any other function.
         keep: as the ledger keeps it.  engine: of the fused layers, "compiled" or "torch".
         handles: whether the tensors are kept to which adjoints come, so that every loss can be asked on its own.
+        scaler: the GradScaler that losses are scaled with.
     """
 
     def __init__(
         self, parameters: dict[str, Tensor], constants: list[Tensor], calls: dict[Any, Call], keep: str, engine: str,
-        handles: bool = False,
+        handles: bool = False, scaler: Any = None,
     ):  # fmt: skip
         super().__init__()
+        self.scaler = scaler
         self.parameters, self.calls, self.handles, self.keep, self.engine = parameters, calls, handles, keep, engine
         self.constants = constants
         self.forget()
@@ -91,13 +93,14 @@ class Tracer(TorchFunctionMode):
         self.untouched: set[str] = set()  # parameters that were left with just that
         self.places: dict[str, Place] = {}
         self.scale = 1.0
+        self.types: set[torch.dtype] = set()  # of what came back to walks
 
     # ---- the mode ----------------------------------------------------------------------------------------------
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One call of torch."""
         kwargs = kwargs or {}
-        if func in PASS:
+        if func in PASS or getattr(func, "__name__", "") == "__set__":
             if func in BACKWARD:
                 self._note_loss(func, args, kwargs)
             return func(*args, **kwargs)
@@ -124,6 +127,8 @@ class Tracer(TorchFunctionMode):
     def _note_loss(self, func: Any, args: Any, kwargs: Any) -> None:
         if self.quiet:
             return
+        if self.scaler is not None:  # whose scale may be another one when the ledger is asked for
+            self.scale = float(self.scaler.get_scale())
         outputs = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
         given = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         self.losses += [t.detach() for t in given if isinstance(t, Tensor) and t.numel() == 1]
@@ -201,7 +206,7 @@ class Tracer(TorchFunctionMode):
         self.data.append(tensor)
         self._listen(tensor, source, torch.autograd.graph.get_gradient_edge(tensor))
 
-    def own_function(self, cls: Any, apply: Any, args: Any, kwargs: Any) -> Any:
+    def own_function(self, apply: Any, *args: Any, **kwargs: Any) -> Any:
         """An autograd function of the program's own: what it does with a parameter is its own affair, and a use."""
         return self.generic(apply, args, kwargs) if self._touches(args, kwargs) else apply(*args, **kwargs)
 
@@ -338,22 +343,51 @@ class Tracer(TorchFunctionMode):
         return to_array(torch.zeros_like(shape) if found is None else found / self.scale if self.scale != 1 else found)
 
     def loss_values(self) -> Array:
-        """(1,) the last scalar that went back, NaN where none was seen to."""
-        last = self.losses[-1].float().item() if self.losses else float("nan")
-        return np.array([last / self.scale])
+        """(1,) the sum of the scalars that went back, NaN where none was seen to."""
+        total = sum(loss.double().item() for loss in self.losses) if self.losses else float("nan")
+        return np.array([total / self.scale])
 
     def times(self) -> int:
         """How often something came back to a use."""
         records = [record.signal.times for records in self.records.values() for record in records]
         return max([*records, *(walk.times for walk in self.walks), self.repeats], default=0)
 
-    def settle(self, scale: float) -> None:
+    def uses(self) -> dict[str, list[bool]]:
+        """Name → whether something came back, for each call or walk."""
+        found = {name: [r.signal.times > 0 for r in records] for name, records in self.records.items()}
+        for walk in self.walks:
+            for name in walk.names():
+                found.setdefault(name, []).extend([walk.times > 0] * 2)  # a layer is recurrent, of one step too
+        return found
+
+    def reused(self) -> list[str]:
+        """Parameters with more than one use, or in a fused layer, save those whose gradient nobody asked for."""
+        found = self.uses()
+        return [n for n in self.parameters if len(found.get(n, ())) > 1 and (n in self.gradients or not any(found[n]))]
+
+    def came_back(self, name: str) -> bool:
+        """Whether a gradient came to any use of a parameter."""
+        return any(self.uses()[name])
+
+    def unseen(self) -> list[str]:
+        """Parameters with a gradient and no use."""
+        found = self.uses()
+        return [name for name in self.gradients if name not in found]
+
+    def precision(self) -> torch.dtype:
+        """The shortest type that a parameter or an adjoint has."""
+        found = {p.dtype for p in self.parameters.values()} | self.types
+        found |= {r.signal.delta.dtype for rs in self.records.values() for r in rs if r.signal.delta is not None}
+        return min(found, key=lambda dtype: dtype.itemsize)
+
+    def settle(self) -> None:
         """All of it has come back."""
-        self.scale = scale
         for walk in self.walks:
             if walk.listener is not None:
                 walk.listener.settle()
                 walk.listener = None
+            elif not walk.times and walk.live:
+                walk.take_nothing(self)
 
     def close(self) -> None:
         """Hold nothing of the graph."""
@@ -365,22 +399,27 @@ class Tracer(TorchFunctionMode):
         self.records, self.walks, self.gradients, self.losses = {}, [], {}, []
 
     def segment(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A checkpoint's function, which is called once more on the way back.
+        """A reentrant checkpoint's function: its first call builds no graph, the second does and is recorded.
 
-        If its first call built a graph, that is recorded, and the second is not. If it built none, the second is, and
-        has its places at the place of the first.
+        What it records has its places at the place of the first call.
         """
-        first, times = None, 0
+        place, times = None, 0
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal first, times
-            if first is None:
-                place = self.place()
-                first = Counter(None if torch.is_grad_enabled() else place)
+            nonlocal place, times
+            if not times:
+                place, times = self.place(), 1
                 return function(*args, **kwargs)
-            times += first.prefix is not None
-            self.repeats = max(self.repeats, times)
-            self.counters.append(Counter(first.prefix))
+            self.repeats, times = max(self.repeats, times), times + 1
+            return self.again(function, place)(*args, **kwargs)
+
+        return run
+
+    def again(self, function: Callable[..., Any], place: tuple[int, ...] | None = None) -> Callable[..., Any]:
+        """A function that is called on the way back, for a place; or for None, where it has been recorded before."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.counters.append(Counter(place))
             try:
                 with self.on():
                     return function(*args, **kwargs)

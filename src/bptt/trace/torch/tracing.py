@@ -1,6 +1,8 @@
 """`bptt.trace`: a context around the forward and the backward pass of any `torch.nn.Module`, unmodified."""
 
 import contextlib
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from bptt.engine import choose_engine
 from bptt.errors import InputError, unknown
 from bptt.ledger import KEEP, Ledger
+from bptt.trace.torch.assemble import adds_up
 from bptt.trace.torch.assemble import ledger as assemble
 from bptt.trace.torch.calls import CALLS
 from bptt.trace.torch.fused import FUSED
@@ -18,6 +21,9 @@ from bptt.trace.torch.patches import patched
 from bptt.trace.torch.tracer import Tracer
 
 ENGINES = ("auto", "compiled", "torch")
+UNSEEN = (
+    "What is inside a scripted function, or was worked out from a parameter before the block, no mode of torch can see."
+)
 
 
 class Trace:
@@ -33,7 +39,7 @@ class Trace:
         parameters = watched(model)
         constants = list(model.buffers()) + [p for p in model.parameters() if not p.requires_grad]
         self.engine = _engine(engine)
-        self.tracer = Tracer(parameters, constants, CALLS | FUSED, keep, self.engine, handles=self.map)
+        self.tracer = Tracer(parameters, constants, CALLS | FUSED, keep, self.engine, self.map, scaler)
         self._losses: Losses | None = None
         self._ledger: Ledger | None = None
         self._stack: contextlib.ExitStack | None = None
@@ -47,6 +53,8 @@ class Trace:
             for name, parameter in self.tracer.parameters.items():
                 stack.callback(parameter.register_hook(self.tracer.gradient_hook(name)).remove)
             stack.enter_context(patched(self.tracer))
+            if "torch._dynamo" in sys.modules:  # what is compiled runs as it is written, and can be seen
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(self.tracer)
             self._stack = stack.pop_all()
         return self
@@ -80,25 +88,37 @@ class Trace:
             InputError: there was no such pass, or no parameter was used more than once.
         """
         if self._ledger is None:
-            self.tracer.settle(1.0 if self.scaler is None else float(self.scaler.get_scale()))
+            self.tracer.settle()
             self._check()
             self._ledger = assemble(self.tracer, self._meta(), self._losses)
+            self._warn(self._ledger)
             self.tracer.drop()
         return self._ledger
 
     def _check(self) -> None:
         tracer, what = self.tracer, "bptt.trace"
         if not tracer.records and not tracer.walks:
-            unseen = "It may be inside a compiled or scripted function, which no mode of torch can see."
-            do = unseen if tracer.gradients else "Call it inside the with block, with gradients enabled."
+            do = UNSEEN if tracer.gradients else "Call it inside the with block, with gradients enabled."
             raise InputError(what, got="no call of a parameter", expected="a forward pass of the model", do=do)
         times = tracer.times()
-        if not times:
-            do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
-            raise InputError(what, got="nothing that came back to a parameter", expected="a backward pass", do=do)
         if times > 1:
             do = "Add the losses up and go back once, or trace each pass on its own."
             raise InputError(what, got=f"{times} backward passes over one forward pass", expected="one", do=do)
+        if not tracer.reused():
+            raise InputError(what, got="no parameter that was used more than once", expected="a recurrent model",
+                             do=frozen(self.model) or (UNSEEN if tracer.unseen() else None))  # fmt: skip
+        if not any(tracer.came_back(name) for name in tracer.reused()):
+            do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
+            got = "a backward pass that came to other parameters only" if times else "nothing that came back to a parameter"
+            raise InputError(what, got=got, expected="a backward pass", do=do)
+
+    def _warn(self, ledger: Ledger) -> None:
+        """Say of which parameters uses are missing, rather than give less in silence."""
+        limit = {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.tracer.precision(), 0.3)
+        missing = [*self.tracer.unseen(), *(name for name in ledger.names if not adds_up(ledger, name, limit))]
+        ledger.meta["unseen"] = missing
+        if missing:
+            warnings.warn(f"bptt.trace: not every use was seen of {', '.join(missing)}. {UNSEEN}", stacklevel=3)
 
     def _meta(self) -> dict[str, Any]:
         scaled = "" if self.scaler is None else ", divided by the scale of the GradScaler"
@@ -117,7 +137,8 @@ def trace(
 ) -> Trace:
     """A context in which a model's forward and backward pass are recorded, use by use of every shared parameter.
 
-    Nothing of the model is changed, and nothing is left on it. Outputs, gradients, buffers and random numbers are those
+    Nothing of the model is changed, and nothing is left on it. What torch.compile has compiled runs as it is written
+    while it is traced; of what torch.jit has scripted a warning says that it was not seen. Outputs, gradients, buffers and random numbers are those
     of the same pass without it: to the last bit, save for `nn.RNN`, `nn.GRU` and `nn.LSTM`, which run on an engine of
     ours and agree to rounding.
 
@@ -152,20 +173,35 @@ def watched(model: nn.Module) -> dict[str, Tensor]:
     if not isinstance(model, nn.Module):
         raise InputError("model", got=type(model).__name__, expected="a torch.nn.Module")
     parameters = dict(model.named_parameters())
-    name = type(model).__name__
+    name = f"model {type(model).__name__}"
     if not parameters:
-        quantised = any("quant" in type(m).__module__ for m in model.modules())
-        got = "quantised weights" if quantised else "no parameters"
-        raise InputError(f"model {name}", got=got, expected="weights that a gradient comes to")
+        got = "quantised weights" if quantised(model) else "no parameters"
+        raise InputError(name, got=got, expected="weights that a gradient comes to")
     for what, wrong in (("meta device", lambda p: p.is_meta), ("complex weights", lambda p: p.is_complex())):
         bad = next((n for n, p in parameters.items() if wrong(p)), None)
         if bad is not None:
-            raise InputError(f"model {name}", got=f"{bad} of {what}", expected="real weights with numbers in them")
+            raise InputError(name, got=f"{what} ({bad})", expected="real weights with numbers in them")
     found: dict[str, Tensor] = {n.replace("_orig_mod.", ""): p for n, p in parameters.items() if p.requires_grad}
     if not found:
         do = "Set requires_grad on what is to be traced."
-        raise InputError(f"model {name}", got="frozen parameters only", expected="some that can be trained", do=do)
+        raise InputError(name, got="frozen parameters only", expected="some that can be trained", do=do)
     return found
+
+
+def quantised(model: nn.Module) -> bool:
+    """Whether some of its layers are."""
+    return any("quant" in type(m).__module__.split(".") or "quantized" in type(m).__module__ for m in model.modules())
+
+
+def frozen(model: nn.Module) -> str | None:
+    """What to do where a model has parts that no gradient comes to, None where it has none."""
+    if quantised(model):
+        return "Quantised layers have no gradient: trace the model before it is quantised."
+    names = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if not names:
+        return None
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"Set requires_grad on {names[0]}{more}: frozen parameters are not traced."
 
 
 def describe(model: nn.Module) -> str:

@@ -58,6 +58,10 @@ class Walk:
         self.node: Any = None
         self.listener: Any = None
 
+    def names(self) -> list[str]:
+        """The parameters that it uses."""
+        return [n for slot, s in self.sources.items() if self.places.get(slot) is not None for n in s.names]
+
     def take(self, tracer: Tracer, back: Any) -> None:
         """It was walked back (`bptt.engine.compiled.layer.Back`)."""
         self.times += 1
@@ -91,6 +95,20 @@ class Walk:
         layer.drop()
         before = [torch.from_numpy(part.reshape(K, self.B, -1)) for part in ds]
         return None if below is None else torch.from_numpy(np.ascontiguousarray(below)), before, seen.said()
+
+    def nothing(self, slot: str) -> Use:
+        """The use of a weight in a walk that nothing came back to, as factors of zeros."""
+        shape, dtype = self.sources[slot].tensor.shape, to_array(self.sources[slot].tensor[:0]).dtype
+        delta = np.zeros((self.T, 1, shape[0]), dtype)
+        return Elementwise(None, delta) if len(shape) == 1 else Linear(np.zeros((self.T, 1, shape[1]), dtype), delta)
+
+    def take_nothing(self, tracer: Tracer) -> None:
+        """It was never walked back: its uses are there, and none adds anything."""
+        for slot in self.sources:
+            self.take_use(tracer, slot, self.nothing(slot))
+        widths = self.scan.cell.state_widths()
+        parts = tuple(np.zeros((self.T + 1, self.B, w)) for w in widths)
+        self.sizes, self.states = np.zeros((self.T + 1, self.B)), () if tracer.keep == "norms" else parts
 
     def goes_on(self, other: "Walk") -> bool:
         """Whether another walk begins where this one ended."""
