@@ -33,7 +33,11 @@ def patched(tracer: Tracer) -> Iterator[None]:
     generator: Any = getattr(checkpoints, GENERATOR, None)
 
     def segmented(function: Any, *args: Any, **kwargs: Any) -> Any:
-        return generator(tracer.segment(function) if is_on(tracer) else function, *args, **kwargs)
+        return (
+            _segment(tracer, generator, function, args, kwargs)
+            if is_on(tracer)
+            else generator(function, *args, **kwargs)
+        )
 
     Function.apply = classmethod(watched)  # type: ignore[assignment, method-assign]
     if generator is not None:
@@ -44,3 +48,16 @@ def patched(tracer: Tracer) -> Iterator[None]:
         Function.apply = before  # type: ignore[method-assign]
         if generator is not None:
             setattr(checkpoints, GENERATOR, generator)
+
+
+def _segment(tracer: Tracer, generator: Any, function: Any, args: Any, kwargs: Any) -> Iterator[None]:
+    """What torch runs before and after a checkpoint's first call, which lies in between; it makes the second itself."""
+    places: list[tuple[int, bool]] = []
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        with tracer.repeat(places):
+            return function(*args, **kwargs)
+
+    around = contextlib.contextmanager(generator)
+    with around(again, *args, **kwargs), tracer.reserve(places):
+        yield

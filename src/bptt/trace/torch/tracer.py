@@ -303,26 +303,38 @@ class Tracer(TorchFunctionMode):
         self.records, self.walks, self.gradients, self.losses = {}, [], {}, []
 
     def segment(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A checkpoint's function: what it does once more takes the places that it took first."""
+        """A checkpoint's function, called twice: what it does once more takes the places that it took first."""
         places: list[tuple[int, bool]] | None = None
 
         def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal places
             if places is None:
                 places = []
-                self.reserving.append(places)
-                try:
+                with self.reserve(places):
                     return function(*args, **kwargs)
-                finally:
-                    self.reserving.remove(places)
-            before, self.replay = self.replay, iter(places)
-            try:
-                with self.on():
-                    return function(*args, **kwargs)
-            finally:
-                self.replay = before
+            with self.repeat(places):
+                return function(*args, **kwargs)
 
         return run
+
+    @contextlib.contextmanager
+    def reserve(self, places: list[tuple[int, bool]]) -> Iterator[None]:
+        """Note the places that are taken, for when the same calls are made once more."""
+        self.reserving.append(places)
+        try:
+            yield
+        finally:
+            self.reserving.pop()
+
+    @contextlib.contextmanager
+    def repeat(self, places: list[tuple[int, bool]]) -> Iterator[None]:
+        """The same calls once more, with the places that they had."""
+        before, self.replay = self.replay, iter(places)
+        try:
+            with self.on():
+                yield
+        finally:
+            self.replay = before
 
 
 def is_on(tracer: Tracer) -> bool:
