@@ -10,7 +10,7 @@ import bptt
 
 
 class Chunks(nn.Module):
-    """A recurrent layer or cell over chunks of a sequence, each of them a checkpoint; `deep` puts another one inside."""
+    """A recurrent layer or cell over chunks of a sequence, each a checkpoint; `deep` puts another one inside."""
 
     def __init__(self, fused, reentrant, deep=False):
         super().__init__()

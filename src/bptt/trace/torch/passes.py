@@ -6,6 +6,7 @@ at `torch.autograd.backward` and `torch.autograd.grad`, which stand replaced for
 
 import contextlib
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,7 +58,7 @@ class Pass:
         self.forwards += 1
         places = self._places[_key(args, kwargs)] = []
         try:
-            with patched(self.tracer), self.tracer, self.tracer.reserve(places):
+            with eagerly(), patched(self.tracer), self.tracer, self.tracer.reserve(places):
                 out = call(*args, **kwargs)
         except BaseException:
             self.drop()
@@ -70,7 +71,7 @@ class Pass:
         places = self._places.get(_key(args, kwargs))
         if places is None or self.over:
             return call(*args, **kwargs)
-        with self.tracer.repeat(places):
+        with eagerly(), self.tracer.repeat(places):
             return call(*args, **kwargs)
 
     def _follow(self, out: Any) -> None:
@@ -152,10 +153,17 @@ class Pass:
             if isinstance(one, Signal):
                 one.delta = None
             else:
-                one.uses, one.sizes, one.states, one.listener = {}, None, (), None
+                one.uses, one.sizes, one.listener = {}, None, None
+                one.states = one.begins = one.ends = ()
         self.tracer.close()
         self.tracer.drop()
         self._hooks, self._places, self._alive = [], {}, lambda: None
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """What was compiled runs as it was written, where a mode can see it; without loading the compiler for that."""
+    loaded = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if loaded else contextlib.nullcontext()
 
 
 def _heard_on(tracer: Tracer) -> Iterator[Any]:
