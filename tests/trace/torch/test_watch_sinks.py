@@ -255,6 +255,12 @@ def test_a_number_short_of_its_threshold_is_not(parameter, state, residual):
     assert said(parameter, state, residual) == []
 
 
+def test_of_many_dominated_parameters_the_worst_is_named():
+    parameters = {"a": FINE | {"largest": 0.6}, "b": FINE | {"largest": 0.9}, "c": FINE | {"largest": 1.0, "uses": 2}}
+    found = verdicts({"parameters": parameters, "states": {}, "residual": 0.0})
+    assert found == ["one step dominates: use 4 of 10 has 90% of b"]
+
+
 def test_panels_leave_out_what_is_not_known():
     probe = train(1)
     record = probe.last | {"loss": None}

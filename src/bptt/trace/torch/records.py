@@ -129,6 +129,7 @@ def verdicts(record: dict[str, Any]) -> list[str]:
         found += _of_state(name, s)
     for name, p in parameters.items():
         found += _of_parameter(name, p, bool(states))
+    found += _of_one_step(parameters)
     if record["residual"] > INCOMPLETE:
         found.append(f"incomplete: the uses add up to the gradient only within {record['residual']:.1e}")
     return found
@@ -149,11 +150,17 @@ def _of_parameter(name: str, p: dict[str, Any], has_states: bool) -> list[str]:
     uses, found = p["uses"], []
     if p["dead"] >= DEAD * uses:
         found.append(f"dead use: {p['dead']} of {uses} uses of {name} get no gradient")
-    elif uses >= FEW and p["largest"] >= ONE:
-        found.append(f"one step dominates: use {p['largest_at']} of {uses} has {p['largest']:.0%} of {name}")
     if not has_states and uses >= FEW and 0 < p["reach"] <= SHORT * uses:
         found.append(f"vanishing: {name} hears of its last {p['reach']} of {uses} uses only")
     return found
+
+
+def _of_one_step(parameters: dict[str, dict[str, Any]]) -> list[str]:
+    """The parameter of which a single use has the most: where one step dominates it does so in several."""
+    name, p = max(parameters.items(), key=lambda item: item[1]["largest"] if item[1]["uses"] >= FEW else 0.0)
+    if p["uses"] < FEW or p["largest"] < ONE:
+        return []
+    return [f"one step dominates: use {p['largest_at']} of {p['uses']} has {p['largest']:.0%} of {name}"]
 
 
 # ---- for those who draw ----------------------------------------------------------------------------------------------
