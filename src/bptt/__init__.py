@@ -36,6 +36,7 @@ _HOMES = {
     "read_text": "bptt.data",
     "record": "bptt.engine",
     "truncation_bias": "bptt.diagnose",
+    "watch": "bptt.trace",
 }
 _ROOMS = ("cells", "data", "diagnose", "engine", "errors", "ledger", "model", "report", "trace", "train", "uses")
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from bptt.engine import Checkpointed, Chunked, Full, Windowed, check_gradient, evaluate, gradient, predict, record
     from bptt.ledger import Ledger
     from bptt.model import Batch, Loss, Network
+    from bptt.trace import watch
     from bptt.train import explain, fit
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "record",
     "trace",
     "truncation_bias",
+    "watch",
 ]
 
 

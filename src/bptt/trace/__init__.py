@@ -34,6 +34,11 @@ def adapter(model: Any) -> Any:
     raise InputError("model", got=type(model).__name__, expected="a torch.nn.Module")
 
 
+def watch(model: Any, **options: Any) -> Any:
+    """Look at a training loop's own gradient every so many steps; see `bptt.trace.torch.watch`."""
+    return adapter(model).watch(model, **options)
+
+
 def room(framework: str) -> Any:
     """`bptt.trace.<framework>`.
 

@@ -428,6 +428,25 @@ class Tracer(TorchFunctionMode):
 
         return run
 
+    @contextlib.contextmanager
+    def reserve(self, places: list[tuple[int, bool]]) -> Iterator[None]:
+        """Note the places that are taken, for when the same calls are made once more."""
+        self.reserving.append(places)
+        try:
+            yield
+        finally:
+            self.reserving.pop()
+
+    @contextlib.contextmanager
+    def repeat(self, places: list[tuple[int, bool]]) -> Iterator[None]:
+        """The same calls once more, with the places that they had."""
+        before, self.replay = self.replay, iter(places)
+        try:
+            with self.on():
+                yield
+        finally:
+            self.replay = before
+
 
 class Entrance(torch.autograd.Function):
     """The graph of a tensor as it is now, whatever is written into the tensor later; no numbers are in it."""
