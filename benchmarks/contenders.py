@@ -56,4 +56,18 @@ MAPS = {
     "map": Contender("ours, compiled, map", "ours", "ours:contribution_map"),
     "torch-map": Contender("T backward calls", "peer that looks", "torch_peers:backward_calls", ("torch",)),
 }
-ALL = RACE | MAPS
+TRACED = {
+    "torch": RACE["torch"],
+    "traced": Contender("torch nn, traced", "ours", "torch_traced:traced", ("torch",)),
+    "loop": Contender("torch loop", "plain peer", "torch_traced:loop", ("torch",)),
+    "traced-loop": Contender("torch loop, traced", "ours", "torch_traced:traced_loop", ("torch",)),
+}
+WATCHED = {
+    "fifty": Contender("torch nn, 50 steps", "plain peer", "torch_traced:fifty", ("torch",)),
+    "watched": Contender("torch nn, 50 steps, watched", "ours", "torch_traced:watched", ("torch",)),
+}
+TRACED_MAPS = {
+    "traced-map": Contender("torch nn, traced, map", "ours", "torch_traced:traced_map", ("torch",)),
+    "fused-calls": Contender("torch nn, T backward calls", "peer that looks", "torch_traced:fused_calls", ("torch",)),
+}
+ALL = RACE | MAPS | TRACED | WATCHED | TRACED_MAPS

@@ -29,6 +29,7 @@ FULL = [
     Shape(1000, 1, 64, 256),
     Shape(128, 32, 512, 512),
 ]
+TRACED_MAPS = [Shape(100, 32, 64, 128), Shape(100, 8, 32, 64), Shape(100, 1, 32, 32)]
 QUICK = [Shape(50, 1, 32, 32), Shape(64, 16, 32, 64)]
 DRY = [Shape(3, 2, 3, 4)]
 TINY = Shape(2, 1, 2, 2)  # one step of it loads whatever a contender loads late

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import growth, problem, recording, reference_ledger, start_up, training
-from benchmarks.contenders import MAPS, RACE
+from benchmarks.contenders import MAPS, RACE, TRACED, TRACED_MAPS, WATCHED
 from benchmarks.problem import CELLS, Shape
 from benchmarks.race import Note, Pace, race, started
 
 SECTIONS = (
     "races",
     "maps",
+    "traced",
+    "watched",
+    "traced_maps",
     "growth",
     "growth_memory",
     "training",
@@ -39,6 +42,7 @@ class Program(NamedTuple):
     mode: str
     shapes: list[Shape]
     maps: list[Shape]
+    traced_maps: list[Shape]
     growth: dict[str, list[Shape]]
     reference: Shape
     ledger_steps: int
@@ -56,12 +60,12 @@ class Program(NamedTuple):
         return self.cells[-1:] if self.together else self.cells
 
 
-FULL = Program("full", problem.FULL, [Shape(100, 32, 64, 128)], growth.FULL, reference_ledger.FULL, 10_000,
+FULL = Program("full", problem.FULL, [Shape(100, 32, 64, 128)], problem.TRACED_MAPS, growth.FULL, reference_ledger.FULL, 10_000,
                Pace(9), 5, False)  # fmt: skip
 SHORT = tuple(name for name in SECTIONS if name != "first_use")  # compiling everything anew takes too long
-QUICK = Program("quick", problem.QUICK, [Shape(20, 8, 8, 16)], growth.QUICK, reference_ledger.QUICK, 100,
+QUICK = Program("quick", problem.QUICK, [Shape(20, 8, 8, 16)], [Shape(20, 8, 8, 16)], growth.QUICK, reference_ledger.QUICK, 100,
                 Pace(3, 0.5), 1, True, updates=(10, 60), sections=SHORT)  # fmt: skip
-DRY = Program("dry", problem.DRY, problem.DRY, growth.DRY, reference_ledger.DRY, 9, Pace(1), 1, True,
+DRY = Program("dry", problem.DRY, problem.DRY, problem.DRY, growth.DRY, reference_ledger.DRY, 9, Pace(1), 1, True,
               updates=(1, 2), sections=SHORT)  # fmt: skip
 
 
@@ -76,9 +80,12 @@ def _races(program: Program, threads: int) -> Iterator[Task]:
     for section, names, shapes in (
         ("races", program.contenders, program.shapes),
         ("maps", tuple(MAPS), program.maps),
+        ("traced", tuple(TRACED), program.shapes),
+        ("watched", tuple(WATCHED), program.maps),
+        ("traced_maps", tuple(TRACED_MAPS), program.traced_maps),
     ):
         for shape in shapes:
-            for kinds in groups:
+            for kinds in [program.cells[-1:]] if section == "traced_maps" else groups:
 
                 def run(note: Note, names: Any = names, kinds: Any = kinds, shape: Shape = shape) -> list[dict]:
                     note("loading")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks import traced
 from benchmarks.contenders import ALL
 from benchmarks.derive import Row, times
 from benchmarks.problem import Shape
@@ -192,6 +193,9 @@ def training(found: list[dict[str, Any]]) -> Iterator[str]:
 
 SECTIONS = {
     "maps": maps,
+    "traced": traced.steps,
+    "watched": traced.watching,
+    "traced_maps": traced.maps,
     "growth": growth,
     "growth_memory": growth_memory,
     "training": training,

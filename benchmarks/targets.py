@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from benchmarks import traced
 from benchmarks.derive import Row
 from benchmarks.problem import Shape
 from benchmarks.spread import exponent, geometric_mean, median
@@ -35,7 +36,11 @@ def so_far(reached: bool, complete: bool) -> bool | None:
 
 
 def targets(results: dict[str, Any], rows: list[Row]) -> list[Target]:
-    return [*_ratios(rows), *_looking(rows), _peak(rows), *_growth(results), *_training(results)]
+    return [*_ratios(rows), *_looking(rows), _peak(rows), *_growth(results), *_training(results), *_traced(results)]
+
+
+def _traced(results: dict[str, Any]) -> Iterator[Target]:
+    yield from (Target(*asked) for asked in traced.asked(results))
 
 
 def _ratios(rows: list[Row]) -> Iterator[Target]:

