@@ -3,13 +3,13 @@
     pip install --no-deps g2p-en
     python examples/torch_g2p.py
 
-g2p-en (Apache-2.0) says how English words are pronounced: a GRU of 256 units reads the letters, and all that another GRU
-then hears of the word is its last state. Its weights are NumPy arrays in the package, which is not imported. They were
-torch's: gates r z n, both biases, n = tanh(W x + b + r (U h + c)); so they go into `nn.GRU` as they are.
+g2p-en (Apache-2.0) says how English words are pronounced: a GRU of 256 units reads the letters, and all that another
+GRU then hears of the word is its last state. Its weights are NumPy arrays in the package, which is not imported. They
+were torch's: gates r z n, both biases, n = tanh(W x + b + r (U h + c)); so they go into `nn.GRU` as they are.
 
-The loss is −log p of the first sound, as the package's own decoder says it from the last state. That sound is spelled by
-the first letters, so the gradient has to come all the way back, and it does: at the k of "knight", seven steps before the
-last, 0.37 of it is left, at the p of "physics" 0.62, at the first a of "activationism" 0.35.
+The loss is −log p of the first sound, as the package's own decoder says it from the last state. That sound is spelled
+by the first letters, so the gradient has to come all the way back, and it does: at the k of "knight", seven steps
+before the last, 0.37 of it is left, at the p of "physics" 0.62, at the first a of "activationism" 0.35.
 """
 
 from importlib import metadata

@@ -3,9 +3,9 @@
     pip install --no-deps silero-vad
     python examples/torch_silero_vad.py
 
-silero-vad (MIT) says of every 32 ms of sound how likely it is speech: a spectrum, four convolutions, then an LSTM of 128
-units that remembers what came before. Its weights are in the package, as safetensors; the package itself is not
-imported. Gates stand in the file as torch has them, i f g o (the ONNX file beside it has i o f c).
+silero-vad (MIT) says of every 32 ms of sound how likely it is speech: a spectrum, four convolutions, then an LSTM of
+128 units that remembers what came before. Its weights are in the package, as safetensors; the package itself is not
+imported. Gates stand in the file as torch has them, i f g o.
 
 The signal is made here: noise, in its middle a buzz at 120 Hz with the resonances of a vowel, four times a second. The
 losses are −log p of what is right at each of 60 chunks. The detector is sure of the buzz (0.99) and quiet in the noise
