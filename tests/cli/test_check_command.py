@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,15 @@ def test_show_opens_what_check_saves_with_the_same_reach(tmp_path, capsys):
     assert run(["check", "l.safetensors", "--parameter", "gate.weight"]) == 0
     assert capsys.readouterr().out == shown
     assert "uses of gate.weight" in shown
+
+
+def test_the_factory_of_the_docs_can_be_checked(tmp_path, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text(encoding="utf-8")
+    source = re.search(r"```python\n(# train.py\n.*?)```", page, re.S)[1]
+    (tmp_path / "train_of_docs.py").write_text(source)
+    found = document(capsys, "train_of_docs.py:make")
+    assert 1 < found["ledger"]["horizon"]["1.weight_hh_l0"] < 40
+    assert found["uses"]["1.weight_hh_l0"] == 40
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
