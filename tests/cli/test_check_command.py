@@ -80,6 +80,23 @@ def cut():
 def table():
     return *plain(), lambda out: out
 
+class Stubborn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (2.0 if g.sum().item() == g.sum().item() else 0.0)
+
+class Loop(Gated):
+    def forward(self, x):
+        return Stubborn.apply(super().forward(x))
+
+def stubborn():
+    torch.manual_seed(0)
+    return Loop().double(), torch.randn(12, 4, 2, dtype=torch.float64), each
+
 def feedforward():
     return nn.Linear(2, 2), torch.ones(3, 2)
 '''
@@ -219,6 +236,18 @@ def test_show_opens_what_check_saves_with_the_same_reach(tmp_path, capsys):
     assert "uses of gate.weight" in shown
 
 
+def test_where_torch_cannot_walk_back_many_losses_at_once_there_is_no_map_but_a_ledger(capsys):
+    found = document(capsys, factory("stubborn"))
+    assert found["note"].startswith("no map: the losses cannot be asked one by one (RuntimeError:")
+    given = made("stubborn")
+    given.losses(given.model(given.batch)).sum().backward()
+    norms = {name: float(p.grad.norm()) for name, p in given.model.named_parameters()}
+    assert found["gradient_norms"] == pytest.approx(norms, rel=1e-12)
+    assert found["ledger"]["residual"] < 1e-12
+    assert run(["check", factory("stubborn"), "--map"]) == 2
+    assert "backward pass of made_here.py:stubborn: got it raised RuntimeError" in capsys.readouterr().err
+
+
 def test_the_factory_of_the_docs_can_be_checked(tmp_path, capsys):
     page = (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text(encoding="utf-8")
     source = re.search(r"```python\n(# train.py\n.*?)```", page, re.S)[1]
@@ -292,6 +321,16 @@ def test_a_cell_is_read_as_a_layer_and_one_of_several_layers_can_be_chosen(capsy
     assert document(capsys, "w.safetensors", "--layer", "b")["ledger"]["meta"]["network"].startswith(
         "Recurrent (GRU 3→4)"
     )
+
+
+def test_half_precision_is_checked_in_float32(capsys):
+    torch.manual_seed(0)
+    model = nn.GRU(3, 4).bfloat16()
+    save_file(model.state_dict(), "half.safetensors")
+    save_file(model.float().state_dict(), "single.safetensors")
+    half, single = (document(capsys, f"{name}.safetensors") for name in ("half", "single"))
+    assert half["ledger"]["meta"]["dtype"] == "float32"
+    assert half["gradient_norms"] == single["gradient_norms"]
 
 
 def test_relu_does_not_stand_in_a_state_dict_and_is_said(capsys):
@@ -400,6 +439,7 @@ BAD_FACTORIES = [
     ("cut", "got numbers without a graph, expected losses of the outputs"),
     ("table", "got shape (12, 4, 2), expected (K,) losses, or one. Add up over the batch first."),
     ("absent", "got no absent in"),
+    ("feedforward", "got no parameter that is used more than once, expected a recurrent model"),
 ]
 
 

@@ -34,15 +34,15 @@ def check(
 ) -> int:
     """Trace one step of a PyTorch model: what every use of its weights adds, and how far back the gradient reaches.
 
-    Example: bptt check train.py:make --plot reach.svg     bptt check weights.safetensors
+    Examples: bptt check train.py:make --plot reach.svg     bptt check weights.pt
 
-    In train.py, `def make(): return model, batch, losses`; losses(outputs) gives one loss for each step.
+    In train.py, make() returns (model, batch, losses); losses(outputs) gives one loss for each step.
 
     Parameters
     ----------
     source: str
-        module:factory or file.py:factory, called without arguments, that returns (model, batch) or
-        (model, batch, losses); or the weights of an nn.RNN, nn.GRU or nn.LSTM in .safetensors or .pt.
+        module:factory or file.py:factory, a function without arguments that returns (model, batch) or (model, batch,
+        losses); or the weights of an nn.RNN, nn.GRU or nn.LSTM in .safetensors or .pt.
     parameter: str
         The weight whose steps and map are shown; the recurrent weight of the last layer by default.
     map: bool

@@ -44,6 +44,7 @@ def one_step(given: Given, what: str, *, map: bool | None = None, engine: str = 
         step = given.step
         with Trace(given.model, keep="factors", map=False, engine=engine, scaler=None) as trace:
             _theirs(f"step of {what}", lambda: step(given.model, given.batch))
+        _check_shared(trace, what)
         return Step(trace.ledger, "no map: the factory gives a whole step. Return losses(outputs) instead to see one.")
     if given.batch is None:
         raise InputError(what, got="a model without a batch", expected="(model, batch) or (model, batch, losses)")
@@ -52,10 +53,18 @@ def one_step(given: Given, what: str, *, map: bool | None = None, engine: str = 
         outputs = _theirs(f"model of {what}", lambda: call(given.model, given.batch))
         losses = _losses(given, outputs, what, _uses(trace))
         note = _walk_back(trace, losses, map, what)
+    _check_shared(trace, what)
     ledger = trace.ledger
     if given.losses is None:
         ledger.meta["loss"] = PROBE
     return Step(ledger, note)
+
+
+def _check_shared(trace: Trace, what: str) -> None:
+    """Raises where a model has uses, and one at most of every parameter."""
+    if _uses(trace) == 1 and not trace.tracer.walks:
+        expected = "a recurrent model, or one that shares weights some other way"
+        raise InputError(what, got="no parameter that is used more than once", expected=expected)
 
 
 def _theirs(what: str, program: Any) -> Any:
@@ -98,7 +107,14 @@ def _walk_back(trace: Trace, losses: Tensor, map: bool | None, what: str) -> str
         return "" if map is False else _why(K, T)
     if K != T or _bytes(trace, K) > FULL_BYTES:
         trace.tracer.keep = "factors"
-    _theirs(f"backward pass of {what}", lambda: trace.backward(losses))
+    try:
+        _theirs(f"backward pass of {what}", lambda: trace.backward(losses))
+    except InputError as error:
+        if map or trace.tracer.times():  # asked for, or failed in the sum's own pass
+            raise
+        trace.tracer.keep = "factors"
+        _theirs(f"backward pass of {what}", lambda: losses.sum().backward())
+        return f"no map: the losses cannot be asked one by one ({str(error.got).removeprefix('it raised ')})."
     if K != T:
         return f"no horizon: {K} losses and {T} uses are not aligned."
     return "" if trace.tracer.keep == "full" else f"no horizon: contributions of {K} × {T} would need too much memory."

@@ -4,6 +4,7 @@ Read are `.safetensors`, and what `torch.load(weights_only=True)` takes; nothing
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,7 +128,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _checkpoint(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of a scripted module: the error says it all
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # its text is a page, and proposes to unpickle whatever the file says
         do = "Save it with torch.save(model.state_dict(), path)."
         got = "a file that torch does not load with weights_only=True"
