@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_uses_norms_and_the_map_are_those_of_untied_copies(tmp_path, capsys):
 def test_the_report_says_how_far_back_in_words(tmp_path, capsys):
     assert run(["check", factory("make"), "--parameter", "candidate.weight"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"candidate\.weight reaches back \d+ steps of 12\.", text)
+    assert re.search(r"candidate\.weight reaches back \d+ steps of 12: ", text)
     assert "‖C[k,t]‖ of candidate.weight" in text
     assert "\x1b" not in text
     assert "over 12 steps\n" in re.sub(" +\n", "\n", text)
@@ -456,6 +457,22 @@ def test_a_bad_factory_is_one_line_and_exit_code_2(name, message, tmp_path, caps
 def test_a_map_that_cannot_be_is_refused(name, message, tmp_path, capsys):
     assert run(["check", factory(name), "--map"]) == 2
     assert re.search(f"--map: got .*{message}", capsys.readouterr().err)
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(["check", "made_here.py:make"]) == 2
+    assert capsys.readouterr().err == "bptt: torch: got not installed. pip install 'bptt[torch]'\n"
+
+
+def test_a_horizon_that_would_need_too_much_memory_is_left_out_and_the_map_stays(monkeypatch, capsys):
+    from bptt.trace.torch import one_step
+
+    monkeypatch.setattr(one_step, "FULL_BYTES", 12 * 4 * 4)
+    found = document(capsys, factory("make"))
+    assert "take too much memory" in found["note"]
+    assert found["ledger"]["horizon"] == {}
+    assert len(found["ledger"]["parameters"]["candidate.weight"]["map"]) == 12
 
 
 def test_options_of_weights_beside_a_factory_are_refused(tmp_path, capsys):

@@ -71,6 +71,7 @@ def check(
         from bptt.cli.show import show
 
         return show(source, parameter=parameter, plot=plot, json=json)
+    from bptt.cli.show import default_name
     from bptt.trace.torch.one_step import one_step
 
     with _busy(f"tracing one step of {source}"):
@@ -78,7 +79,7 @@ def check(
         ledger, reach = _reached(found.ledger)
         if given.probe:
             ledger.meta["loss"] = given.probe
-        name = ledger.name(parameter) if parameter else _default(ledger, reach)
+        name = ledger.name(parameter) if parameter else default_name(ledger, reach)
         if plot:  # first: what it refuses is said before anything is printed
             from bptt.report.figures import save_figure
 
@@ -91,6 +92,7 @@ def check(
     from bptt.report.ledger import ledger_report
 
     screen = out()
+    screen.print(source, style="bold", markup=False)
     screen.print(ledger_report(ledger, name, reach, screen.width))
     screen.print()
     for line in _lines(ledger, name, reach, given, found.note):
@@ -144,19 +146,12 @@ def _reached(ledger: "Ledger") -> "tuple[Ledger, dict[str, int]]":
     return replace(ledger, loss_uses={}, meta=meta, recorded_residuals=dict(ledger.residuals)), reach
 
 
-def _default(ledger: "Ledger", reach: dict[str, int]) -> str:
-    """The recurrent weight of the last layer; of other models the matrix that is used most, and reached furthest."""
-    from bptt.cli.show import default_name
-
-    if ledger.states:
-        return default_name(ledger)
-    key = {name: (dW.ndim > 1, ledger.steps(name), reach.get(name, 0)) for name, dW in ledger.gradients.items()}
-    return max(key, key=key.__getitem__)
-
-
 def _lines(ledger: "Ledger", name: str, reach: dict[str, int], given: _Source, note: str) -> list[str]:
     """What it comes to, in words."""
-    lines = [f"{each} reaches back {_steps(steps)} of {ledger.steps(each)}." for each, steps in _far(reach, name)]
+    lines = []
+    if name in reach:
+        steps = "1 step" if reach[name] == 1 else f"{reach[name]} steps"
+        lines.append(f"{name} reaches back {steps} of {ledger.steps(name)}: what lies further changes dW by less than 1 %.")
     if given.probe:
         lines.append(f"Probe: {given.probe}.")
     if given.left_out:
@@ -165,15 +160,6 @@ def _lines(ledger: "Ledger", name: str, reach: dict[str, int], given: _Source, n
     if note:
         lines.append(note[0].upper() + note[1:])
     return lines
-
-
-def _far(reach: dict[str, int], name: str) -> list[tuple[str, int]]:
-    """The parameter that is shown."""
-    return [(name, reach[name])] if name in reach else []
-
-
-def _steps(steps: int) -> str:
-    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def _print_document(source: str, ledger: "Ledger", reach: dict[str, int], given: _Source, note: str) -> None:

@@ -117,7 +117,11 @@ def _walk_back(trace: Trace, losses: Tensor, map: bool | None, what: str) -> str
         return f"no map: the losses cannot be asked one by one ({str(error.got).removeprefix('it raised ')})."
     if K != T:
         return f"no horizon: {K} losses and {T} uses are not aligned."
-    return "" if trace.tracer.keep == "full" else f"no horizon: contributions of {K} × {T} would need too much memory."
+    return (
+        ""
+        if trace.tracer.keep == "full"
+        else f"no horizon: {K} × {T} contributions take too much memory. Use fewer sequences."
+    )
 
 
 def _why(K: int, T: int) -> str:
