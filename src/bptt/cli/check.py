@@ -151,7 +151,7 @@ def _lines(ledger: "Ledger", name: str, reach: dict[str, int], given: _Source, n
     lines = []
     if name in reach:
         steps = "1 step" if reach[name] == 1 else f"{reach[name]} steps"
-        lines.append(f"{name} reaches back {steps} of {ledger.steps(name)}: what lies further changes dW by less than 1 %.")
+        lines.append(f"{name} reaches back {steps} of {ledger.steps(name)}: the rest is below 1 % of dW.")
     if given.probe:
         lines.append(f"Probe: {given.probe}.")
     if given.left_out:
