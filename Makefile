@@ -43,8 +43,12 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fast,plot]"
 	@touch $@
 
+# Models that nobody here trained, for two examples: only their weights are read, so nothing they need is installed.
+MODELS := silero-vad g2p-en
+
 # pip 25.1 is the first that reads dependency groups; the one that venv brings may be older.
 $(VENV)/.developed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1,<26.2"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[fast,plot,xarray]" --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps $(MODELS)
 	@touch $@ $(VENV)/.installed

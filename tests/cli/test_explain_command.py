@@ -145,7 +145,7 @@ def test_an_unwritable_picture_is_refused_before_matplotlib_draws(ledger_file, t
     assert "picture format: got 'bmp', expected one of svg, png, pdf" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["explain", "train", "show", "sample", "export"])
+@pytest.mark.parametrize("command", ["explain", "train", "check", "show", "sample", "export"])
 def test_help_has_an_example(command, capsys):
     assert run([command, "--help"]) == 0
     assert re.search(rf"Examples?: bptt {command}", capsys.readouterr().out)

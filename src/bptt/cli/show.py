@@ -31,14 +31,14 @@ def show(source: str, /, *, parameter: str | None = None, plot: str | None = Non
     ledger = None
     if run is None or run["ledgers"]:
         ledger, path = find_ledger(source)
-    name = None if ledger is None else ledger.name(parameter) if parameter else _default(ledger)
-    reach: dict[str, int] = {} if ledger is None else _reach(ledger)
+    reach: dict[str, int] = {} if ledger is None else reach_of(ledger)
+    name = None if ledger is None else ledger.name(parameter) if parameter else default_name(ledger, reach)
     if plot and ledger is not None and name is not None:  # first: what it refuses is said before anything is printed
         from bptt.report.figures import save_figure
 
         save_figure(ledger, name, plot, reach.get(name))
     if json:
-        print_json({"run": run, "ledger": None if ledger is None else _document(ledger, str(path), reach)})
+        print_json({"run": run, "ledger": None if ledger is None else document(ledger, str(path), reach)})
         return 0
     screen = out()
     from bptt.report.ledger import ledger_report, run_report
@@ -68,23 +68,27 @@ def find_ledger(source: str) -> "tuple[Ledger, Path]":
     return Ledger.load(path), path
 
 
-def _default(ledger: "Ledger") -> str:
-    """The recurrent weight of the last layer, as we or PyTorch call it."""
+def default_name(ledger: "Ledger", reach: dict[str, int]) -> str:
+    """The recurrent weight of the last layer, as we or PyTorch call it; else the matrix used most, reached furthest."""
     ends = [(name, name.rpartition(".")[2]) for name in ledger.names if not ledger.place(name).reverse]
     recurrent = [name for name, end in ends if end.startswith(("W_hh", "weight_hh"))]
-    return (recurrent or ledger.names)[-1]
+    if recurrent:
+        return recurrent[-1]
+    return max(ledger.names, key=lambda n: (ledger.gradients[n].ndim > 1, ledger.steps(n), reach.get(n, 0)))
 
 
-def _reach(ledger: "Ledger") -> dict[str, int]:
+def reach_of(ledger: "Ledger") -> dict[str, int]:
     """Horizon of each recurrent parameter: as the run's probe noted it, or from the contributions where kept."""
     from bptt.diagnose import horizon
 
     if "horizon" in ledger.meta:
         noted: dict[str, int | None] = ledger.meta["horizon"]
         return {name: steps for name, steps in noted.items() if steps is not None}
-    if not ledger.meta.get("plan", "Full()").startswith(("Full", "Checkpointed")):
+    plan = ledger.meta.get("plan", "Full()")
+    if not plan.startswith(("Full", "Checkpointed", "autograd")):
         return {}
-    reaching = [name for name in ledger.loss_uses if ledger.place(name).state and ledger.has_lags(name)]
+    by_hand = plan.startswith("autograd") and not ledger.states  # a loop of somebody's own, whose state has no name
+    reaching = [n for n in ledger.loss_uses if (ledger.place(n).state or by_hand) and ledger.has_lags(n)]
     return {name: horizon(ledger, name) for name in reaching}
 
 
@@ -115,7 +119,8 @@ def _run_info(path: Path) -> dict[str, Any]:
     }
 
 
-def _document(ledger: "Ledger", path: str, reach: dict[str, int]) -> dict[str, Any]:
+def document(ledger: "Ledger", path: str, reach: dict[str, int]) -> dict[str, Any]:
+    """A ledger as JSON has it."""
     from bptt.ledger.export import by_position
 
     return {

@@ -51,7 +51,7 @@ def provenance(ledger: Ledger) -> Table:
     table.add_column(style="dim")
     table.add_column()
     losses = "" if ledger.K == ledger.T else f" of {ledger.K} {'loss' if ledger.K == 1 else 'losses'}"
-    over = f"{ledger.T} steps and {ledger.meta.get('B', '?')} sequences"
+    over = f"{ledger.T} steps" + (f" and {ledger.meta['B']} sequences" if "B" in ledger.meta else "")
     table.add_row("loss J", f"{ledger.loss:.6g}{losses} over {over}")
     for key in PROVENANCE:
         if key in ledger.meta:

@@ -76,8 +76,9 @@ class Trace:
         """
         if not self.map:
             raise InputError("trace.backward", got="a trace without map=True", do="Say bptt.trace(model, map=True).")
-        self._losses = Losses(self.tracer, losses, at)
-        self._losses.sweep()
+        found = Losses(self.tracer, losses, at)
+        found.sweep()
+        self._losses = found
         losses.sum().backward()
 
     @property
