@@ -371,7 +371,7 @@ class Tracer(TorchFunctionMode):
     def unseen(self) -> list[str]:
         """Parameters with a gradient and no use."""
         found = self.uses()
-        return [name for name in self.gradients if name not in found]
+        return [name for name in self.parameters if name in self.gradients and name not in found]
 
     def precision(self) -> torch.dtype:
         """The shortest type that a parameter or an adjoint has."""
