@@ -122,7 +122,9 @@ class Built:
         """Fresh leaves: x, and the states that are handed in."""
         x = self.x.clone().requires_grad_(self.case.x_grad)
         wanted = self.case.state == "wanted"
-        states = [] if self.case.state in ("none", "learned") else [s.clone().requires_grad_(wanted) for s in self.start]
+        states = (
+            [] if self.case.state in ("none", "learned") else [s.clone().requires_grad_(wanted) for s in self.start]
+        )
         return x, states
 
     def call(self, x, states):

@@ -40,7 +40,9 @@ def accumulated(model):
 
 
 def by_grad(model):
-    for p, g in zip(model.parameters(), torch.autograd.grad((model(X) ** 2).sum(), list(model.parameters())), strict=True):
+    for p, g in zip(
+        model.parameters(), torch.autograd.grad((model(X) ** 2).sum(), list(model.parameters())), strict=True
+    ):
         p.grad = g
 
 
@@ -59,7 +61,9 @@ def retained(model):
 
 def with_graph(model):
     loss = (model(X) ** 2).sum()
-    for p, g in zip(model.parameters(), torch.autograd.grad(loss, list(model.parameters()), create_graph=True), strict=True):
+    for p, g in zip(
+        model.parameters(), torch.autograd.grad(loss, list(model.parameters()), create_graph=True), strict=True
+    ):
         p.grad = g.detach()
 
 
@@ -258,7 +262,10 @@ def test_checkpoints_around_parts_of_a_loop_keep_the_order_of_the_steps(reentran
     _, _, wanted = both(Loop(), step(False))
     assert steps(ledger) == steps(wanted)
     for name in wanted.names:
-        assert abs(ledger.step_gradients(name) - wanted.step_gradients(name)).max() <= 1e-12 * abs(wanted.gradient(name)).max()
+        assert (
+            abs(ledger.step_gradients(name) - wanted.step_gradients(name)).max()
+            <= 1e-12 * abs(wanted.gradient(name)).max()
+        )
 
 
 def test_every_loss_alone_through_a_checkpoint_that_is_not_reentrant():

@@ -169,7 +169,10 @@ def test_a_ledger_is_divided_by_the_scale_that_its_loss_had(model, autocast):
     ledger = trace.ledger
     assert abs(ledger.loss - loss.item()) <= (0.03 if autocast else 1e-5) * abs(loss.item())
     for name in ledger.names:
-        assert abs(ledger.gradient(name) - wanted[name].numpy()).max() <= (0.03 if autocast else 1e-5) * wanted[name].abs().max()
+        assert (
+            abs(ledger.gradient(name) - wanted[name].numpy()).max()
+            <= (0.03 if autocast else 1e-5) * wanted[name].abs().max()
+        )
         assert abs(ledger.step_gradients(name).sum(0) - wanted[name].numpy()).max() <= (
             (0.05 if autocast else 1e-5) * max(w.abs().max() for w in wanted.values())
         )
@@ -213,7 +216,9 @@ def test_a_scripted_part_is_named_rather_than_left_out_in_silence():
     model.cell = torch.jit.script(model.cell)
     with bptt.trace(model) as trace:
         plain(model)
-    with pytest.warns(UserWarning, match=r"not every use was seen of cell.weight_ih, cell.weight_hh.* scripted function"):
+    with pytest.warns(
+        UserWarning, match=r"not every use was seen of cell.weight_ih, cell.weight_hh.* scripted function"
+    ):
         ledger = trace.ledger
     assert ledger.names == ["out.weight", "out.bias"]
     assert ledger.meta["unseen"] == ["cell.weight_ih", "cell.weight_hh", "cell.bias_ih", "cell.bias_hh"]
@@ -279,7 +284,8 @@ DDP = textwrap.dedent("""
 def test_two_processes_under_ddp(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", DDP]
     runs = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=-1, stderr=-2, text=True) for rank in (0, 1)
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=-1, stderr=-2, text=True)
+        for rank in (0, 1)
     ]
     outputs = [run.communicate(timeout=60)[0] for run in runs]
     assert all("fine" in out for out in outputs), outputs
@@ -419,7 +425,10 @@ def test_a_trace_is_entered_once():
     trace = bptt.trace(Layer())
     with trace:
         pass
-    with pytest.raises(bptt.errors.InputError, match="a trace that was entered before. Make a new one for each pass"), trace:
+    with (
+        pytest.raises(bptt.errors.InputError, match="a trace that was entered before. Make a new one for each pass"),
+        trace,
+    ):
         pass
 
 
@@ -462,6 +471,9 @@ def test_a_second_derivative_is_refused_in_one_line(engine):
     if engine == "torch":
         assert "2 backward passes over one forward pass" in error(model, penalty, engine=engine)
         return
-    with pytest.raises(RuntimeError, match="second derivative through a fused layer") as caught, bptt.trace(model, engine=engine):
+    with (
+        pytest.raises(RuntimeError, match="second derivative through a fused layer") as caught,
+        bptt.trace(model, engine=engine),
+    ):
         penalty(model)
     assert "\n" not in str(caught.value)
