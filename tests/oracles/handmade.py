@@ -193,6 +193,10 @@ MODELS = {
     "hoisted transposes": model(
         ROWS, lambda w, x, s: torch.tanh(x @ w["W"]() + s @ w["U"]() + w["b"]()), W=lambda W: W.t(), U=lambda U: U.T
     ),
+    "addmm, hoisted transposes": model(
+        ROWS, lambda w, x, s: torch.tanh(torch.addmm(w["b"](), x, w["W"]()).addmm(s, w["U"]())),
+        W=lambda W: W.t(), U=lambda U: U.t(),
+    ),
     "a transpose of a transpose": model(
         ROWS, lambda w, x, s: torch.tanh(F.linear(x, w["W"]()) + s @ w["U"]() + w["b"]()),
         W=lambda W: W.t().transpose(0, 1), U=lambda U: U.mT.permute(1, 0),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 
 import bptt
 from oracles.fused_cases import Built, cases
+from oracles.untied_torch import Untied
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")  # torch's own
 LIMITS = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 0.05}
@@ -111,3 +112,51 @@ def test_every_loss_alone_is_one_backward_pass_over_the_untied_layer(case):
             assert np.abs(trace.ledger.map(f"rnn.{name}")[k] - norms).max() <= 3 * LIMITS[case.dtype] * max(
                 scale, norms.max()
             )
+
+
+class Stacked(torch.nn.Module):
+    """Two fused layers with other layers between them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.below, self.between = (
+            torch.nn.LSTM(2, 3, proj_size=2),
+            torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3), torch.nn.Tanh()),
+        )
+        self.above = torch.nn.GRU(3, 2, bidirectional=True)
+        self.double()
+
+    def forward(self, x):
+        return self.above(self.between(self.below(x)[0]))[0]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+@pytest.mark.parametrize("keep", ["factors", "full"])
+def test_losses_of_stacked_layers_are_asked_one_by_one(engine, keep):
+    """Fewer losses than steps, standing at steps of their own."""
+    model, T, B, at = Stacked(), 5, 2, [2, 5, 5]
+    x = torch.randn(T, B, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def losses(y):
+        return torch.stack([(y[1] ** 2).sum(), (y[4] * y[0]).sum(), y[3:].exp().sum()])
+
+    with bptt.trace(model, map=True, keep=keep, engine=engine) as trace:
+        trace.backward(losses(model(x)), at=at)
+    ledger = trace.ledger
+    assert ledger.loss_steps.tolist() == at
+    below, above = Untied(model.below, T, B), Untied(model.above, T, B)
+    inner, _ = below.run(list(x.unbind(1)), [torch.zeros(1, B, n, dtype=x.dtype) for n in (2, 3)], [T] * B)
+    middle = model.between(torch.stack(inner, 1))
+    y, _ = above.run(list(middle.unbind(1)), [torch.zeros(2, B, 2, dtype=x.dtype)], [T] * B)
+    alone = losses(torch.stack(y, 1))
+    assert np.abs(ledger.losses - alone.detach().numpy()).max() <= 1e-12
+    for prefix, twin in (("below.", below), ("above.", above)):
+        for name, copies in twin.copies.items():
+            table = np.stack([torch.autograd.grad(loss, copies, retain_graph=True)[0].numpy() for loss in alone])
+            scale = np.abs(table).max()
+            assert np.abs(ledger.step_gradients(prefix + name) - table.sum(0)).max() <= 1e-12 * scale
+            norms = np.sqrt((table.reshape(3, T, -1) ** 2).sum(-1))
+            assert np.abs(ledger.map(prefix + name) - norms).max() <= 1e-12 * scale * 3
+            if keep == "full":
+                assert np.abs(ledger.contributions(prefix + name) - table).max() <= 1e-12 * scale

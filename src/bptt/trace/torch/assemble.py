@@ -117,10 +117,8 @@ def states(walks: list[Walk], scale: float) -> tuple[dict[str, Array], dict[str,
 
 
 def _chained(pieces: list[Any]) -> Array:
-    """Each from the state before to the state after, which is where the next begins."""
-    if len(pieces) == 1:
-        return pieces[0]
-    return np.concatenate([piece[:-1] for piece in pieces[:-1]] + [pieces[-1]])
+    """Each from the state before to the state after, which is where the next begins and has its own output in it."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate([pieces[0]] + [piece[1:] for piece in pieces[1:]])
 
 
 def _unscaled(a: Array, scale: float) -> Array:

@@ -4,17 +4,22 @@ What the way back reads is kept by autograd itself (`save_for_backward`), so tha
 checkpoints, and the refusal of tensors that were changed meanwhile, work as they do for torch's own layers.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.uses import to_array
 from bptt.trace.torch.walks import SLOTS, Walk
 from bptt.typing import Array, Params
+
+TWICE = (
+    b"bptt.trace: got a second derivative through a fused layer, expected the first. "
+    b"Leave this pass untraced: its gradient is no sum over the uses of one forward pass."
+)
 
 
 def compiled_scan(tracer: Tracer, scan: Any, x: Tensor, state: tuple[Tensor, ...], valid: Tensor | None) -> Any:
@@ -30,6 +35,23 @@ def compiled_scan(tracer: Tracer, scan: Any, x: Tensor, state: tuple[Tensor, ...
             walk.node = out.grad_fn
             return out.clone(), tuple(part.clone() for part in end)
     return out, tuple(end)
+
+
+def once(backward: Any) -> Any:
+    """A way back that cannot be differentiated in turn, and says what can."""
+
+    @functools.wraps(backward)
+    def call(ctx: Any, *grad_outputs: Any) -> Any:
+        twice = torch.is_grad_enabled() and any(isinstance(d, Tensor) and d.requires_grad for d in grad_outputs)
+        with torch.no_grad():
+            found = backward(ctx, *grad_outputs)
+        if not twice:
+            return found
+        fail: Any = torch._C._functions.DelayedError(TWICE, len(found))  # type: ignore[attr-defined]
+        marked = fail(*(None if a is None else a.detach().requires_grad_() for a in found))
+        return tuple(None if a is None else b for a, b in zip(found, marked, strict=True))
+
+    return call
 
 
 class CompiledScan(torch.autograd.Function):
@@ -60,7 +82,7 @@ class CompiledScan(torch.autograd.Function):
         return (out, *end)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]
         """Walk back from the adjoints of its outputs; those of x, of the state before, and of the weights."""
         dout, *dend = grad_outputs

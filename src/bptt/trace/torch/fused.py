@@ -76,6 +76,9 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         data, *states = (tracer.used(t) for t in (data, *(hx if kind == "lstm" else [hx])))
         if not any(t.requires_grad for t in (data, *states, *weights)):
             return func(*args)
+        if kind == "lstm" and lowered(data, weights, layers * (2 if both else 1), packed):
+            dtype = torch.get_autocast_dtype("cpu")
+            data, *states = (t.to(dtype) for t in (data, *states))
         x = data.transpose(0, 1) if batch_first else data
         shape = Packed.of(sizes, data.device) if sizes is not None else None
         drop = dropout if train else 0.0
@@ -87,6 +90,18 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         return (out, *after)
 
     return call
+
+
+def lowered(data: Tensor, weights: list[Tensor], scans: int, packed: bool) -> bool:
+    """Whether autocast has torch's own LSTM walk in half precision throughout, states and outputs too.
+
+    It does where oneDNN walks: on the CPU, not for packed sequences nor projections. Elsewhere only products are lowered.
+    """
+    return (
+        torch.is_autocast_enabled("cpu") and data.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled and not packed and len(weights) // scans in (2, 4)  # type: ignore[attr-defined]
+        and data.dtype in (torch.float32, torch.bfloat16) and data.numel() > 0
+    )  # fmt: skip
 
 
 def _layers(

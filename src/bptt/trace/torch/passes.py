@@ -87,16 +87,16 @@ class Pass:
     def around(self, door: str, asked: Any, of: Any) -> contextlib.AbstractContextManager[None]:
         """Around a call of torch.autograd.backward or grad of some tensors, where gradients by `of` are asked for."""
         if door == "backward":
-            return self.backward(asked)
+            return self.backward(asked, of is not None)
         own = {id(parameter) for parameter in self.tracer.parameters.values()}
-        return self.backward(asked) if any(id(tensor) in own for tensor in tensors_in((of,))) else self.aside()
+        return self.backward(asked, True) if any(id(tensor) in own for tensor in tensors_in((of,))) else self.aside()
 
     @contextlib.contextmanager
-    def backward(self, loss: Any) -> Iterator[None]:
+    def backward(self, loss: Any, partial: bool) -> Iterator[None]:
         """Around a backward pass, which may be another model's; after an error in it nothing is left of the pass."""
         self.going = True
         losses = list(self.tracer.losses)
-        self.tracer.note_losses(loss)
+        self.tracer.note_losses(loss, partial)
         try:
             with patched(self.tracer):
                 yield
@@ -244,7 +244,7 @@ def _heard(door: str, own: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(own)
     def heard(*args: Any, **kwargs: Any) -> Any:
         asked = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
-        of = args[1] if len(args) > 1 else kwargs.get("inputs")
+        of = args[1] if len(args) > 1 and door == "grad" else kwargs.get("inputs")
         with contextlib.ExitStack() as stack:
             for one in [one for one in _waiting if not one.going]:
                 stack.enter_context(one.around(door, asked, of))

@@ -1,6 +1,7 @@
 """Two doors of torch that no mode sees, opened while a tracer is on: functions of one's own, and checkpoints.
 
-`torch.autograd.Function.apply` takes parameters straight to C++; and a checkpoint calls its function a second time from
+`torch.autograd.Function.apply` takes parameters straight to C++ (it is caught one class below, since programs keep
+`MyFunction.apply` under names of their own); and a checkpoint calls its function a second time from
 the backward pass. Both are replaced for as long as the tracer is on, and put back whatever happens.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch.utils.checkpoint as checkpoints
-from torch.autograd import Function
+from torch.autograd.function import _SingleLevelFunction as BELOW  # that Function.apply calls
 from torch.overrides import _get_current_function_mode_stack
 
 from bptt.trace.torch.compiled import CompiledScan
@@ -42,9 +43,11 @@ def patched(tracer: Tracer) -> Iterator[None]:
 
 
 def _replace() -> None:
-    BEFORE["apply"], BEFORE["generator"] = Function.__dict__["apply"], getattr(checkpoints, GENERATOR, None)
-    apply: Any = Function.apply.__func__  # type: ignore[attr-defined]
-    generator: Any = BEFORE["generator"]
+    generator: Any = getattr(checkpoints, GENERATOR, None)
+    BEFORE["generator"] = generator
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        return super(BELOW, cls).apply(*args, **kwargs)  # type: ignore[misc]
 
     def watched(cls: Any, *args: Any, **kwargs: Any) -> Any:
         on = [] if cls in OURS else tracers()
@@ -62,13 +65,13 @@ def _replace() -> None:
             function = tracer.again(function)
         return generator(function, *args, **kwargs)
 
-    Function.apply = classmethod(watched)  # type: ignore[assignment, method-assign]
+    BELOW.apply = classmethod(watched)  # type: ignore[attr-defined]
     if generator is not None:
         setattr(checkpoints, GENERATOR, segmented)
 
 
 def _put_back() -> None:
-    Function.apply = BEFORE.pop("apply")  # type: ignore[method-assign]
+    del BELOW.apply  # type: ignore[attr-defined]
     generator = BEFORE.pop("generator")
     if generator is not None:
         setattr(checkpoints, GENERATOR, generator)

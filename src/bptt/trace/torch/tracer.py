@@ -85,6 +85,7 @@ class Tracer(TorchFunctionMode):
         self.walks: list[Any] = []  # fused layers, in the order of their calls
         self.losses: list[Tensor] = []  # what went back, as far as it was seen
         self.counters = [Counter(())]  # of calls; another one for each checkpoint that is made once more
+        self.partial = False  # the program asked for some gradients only
         self.repeats = 0  # how often a checkpoint was gone through that built no graph the first time
         self.quiet = False  # what comes back now is not the program's own backward pass
         self.cutting = False  # walks hand nothing on: each is walked back by itself
@@ -102,7 +103,8 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in PASS or getattr(func, "__name__", "") == "__set__":
             if func in BACKWARD:
-                self.note_losses(args[0] if args else kwargs.get("tensors", kwargs.get("outputs")))
+                some = func is torch.autograd.grad or kwargs.get("inputs") is not None
+                self.note_losses(args[0] if args else kwargs.get("tensors", kwargs.get("outputs")), some)
             return func(*args, **kwargs)
         if not self._touches(args, kwargs):
             return func(*args, **kwargs)
@@ -124,12 +126,13 @@ class Tracer(TorchFunctionMode):
                         return True
         return any(id(a) in known for a in kwargs.values()) if kwargs else False
 
-    def note_losses(self, outputs: Any) -> None:
-        """What goes back is known, before it does."""
+    def note_losses(self, outputs: Any, partial: bool) -> None:
+        """What goes back, before it does, and whether some gradients only are asked for."""
         if self.quiet:
             return
         if self.scaler is not None:  # whose scale may be another one when the ledger is asked for
             self.scale = float(self.scaler.get_scale())
+        self.partial |= partial
         given = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         self.losses += [t.detach() for t in given if isinstance(t, Tensor) and t.numel() == 1]
 
@@ -363,7 +366,10 @@ class Tracer(TorchFunctionMode):
     def reused(self) -> list[str]:
         """Parameters with more than one use, or in a fused layer, save those whose gradient nobody asked for."""
         found = self.uses()
-        return [n for n in self.parameters if len(found.get(n, ())) > 1 and (n in self.gradients or not any(found[n]))]
+        return [
+            name for name in self.parameters
+            if len(found.get(name, ())) > 1 and (name in self.gradients or not (self.partial or any(found[name])))
+        ]  # fmt: skip
 
     def came_back(self, name: str) -> bool:
         """Whether a gradient came to any use of a parameter."""
@@ -372,7 +378,7 @@ class Tracer(TorchFunctionMode):
     def unseen(self) -> list[str]:
         """Parameters with a gradient and no use."""
         found = self.uses()
-        return [name for name in self.gradients if name not in found]
+        return [name for name in self.parameters if name in self.gradients and name not in found]
 
     def precision(self) -> torch.dtype:
         """The shortest type that a parameter or an adjoint has."""

@@ -46,7 +46,8 @@ class Trace:
 
     def __enter__(self) -> "Trace":
         if torch.is_inference_mode_enabled():
-            raise InputError("bptt.trace", got="inference mode", expected="a graph to walk back")
+            do = "Leave torch.inference_mode() around it."
+            raise InputError("bptt.trace", got="inference mode", expected="a graph to walk back", do=do)
         if self._stack is not None:
             raise InputError("bptt.trace", got="a trace that was entered before", do="Make a new one for each pass.")
         with contextlib.ExitStack() as stack:
@@ -109,9 +110,15 @@ class Trace:
             raise InputError(what, got="no parameter that was used more than once", expected="a recurrent model",
                              do=frozen(self.model) or (UNSEEN if tracer.unseen() else None))  # fmt: skip
         if not any(tracer.came_back(name) for name in tracer.reused()):
+            if times:
+                raise InputError(what, got="a backward pass that came to other parameters only",
+                                 expected="one through the recurrent part",
+                                 do="Call loss.backward() inside the with block, on a loss that depends on it.")  # fmt: skip
             do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
-            got = "a backward pass to other parameters only" if times else "nothing that came back to a parameter"
-            raise InputError(what, got=got, expected="a backward pass", do=do)
+            raise InputError(what, got="nothing that came back to a parameter", expected="a backward pass", do=do)
+        if self.map and self._losses is None:
+            do = "Call trace.backward(losses) in place of loss.backward()."
+            raise InputError(what, got="map=True and no losses of their own", expected="a vector of them", do=do)
 
     def _warn(self, ledger: Ledger) -> None:
         """Say of which parameters uses are missing, rather than give less in silence."""

@@ -141,7 +141,7 @@ class _Listener:
     def begun(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The state before, which an adjoint comes to even where the program wants none."""
         weight = next((w for w in self.walk.scan.weights if w is not None and w.requires_grad), None)
-        if not self.walk.live or weight is None:
+        if weight is None:
             return parts
         return tuple(part if part.requires_grad else Begun.apply(part, weight) for part in parts)
 
@@ -159,9 +159,9 @@ class _Listener:
     def settle(self) -> None:
         """Put what has come back into the walk, as one on the compiled engine has it."""
         walk = self.walk
-        every = [h.signals if isinstance(h.signals, list) else [h.signals] for h in self.heard.values()]
-        signals = [signal for some in every for signal in some if signal is not None]
-        self.tracer.types |= {signal.delta.dtype for signal in signals if signal.delta is not None}
+        for heard in self.heard.values():
+            signals = [heard.signals] if isinstance(heard.signals, Signal) else heard.signals
+            self.tracer.types |= {s.delta.dtype for s in signals if s is not None and s.delta is not None}
         walk.times = max((signal.times for step in self.of_states for signal in step), default=0)
         uses: dict[str, Use] = {slot: Linear(*heard.arrays()) for slot, heard in self.heard.items()}
         for bias, product in (("b_ih", "w_ih"), ("b_hh", "w_hh")):
