@@ -352,6 +352,36 @@ def test_an_error_leaves_only_the_counter_and_the_next_step_is_as_ever(where, er
     assert left_behind(model) == []
 
 
+def test_ctrl_c_while_the_record_is_made_leaves_only_the_counter(monkeypatch):
+    model, records = made(Loop), []
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with bptt.watch(model, every=1, to=records.append):
+        with monkeypatch.context() as patch:
+            patch.setattr("bptt.trace.torch.tracing.assemble", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                train(model, 1)
+        assert left_behind(model) == [SLOT]
+        train(model, 1)
+    assert [(r["step"], r["parameters"]["cell.weight_hh"]["uses"]) for r in records] == [(1, 6)]
+
+
+def test_a_leaf_that_a_model_hands_out_keeps_no_hook():
+    class Open(Loop):
+        def forward(self, x):
+            return super().forward(x), self.cell.weight_hh
+
+    model = made(Open)
+    with bptt.watch(model, every=2) as probe:
+        for _ in range(3):
+            out, weight = model(data())
+            (out.square().mean() + weight.sum()).backward()
+        assert left_behind(model) == [SLOT]
+    assert probe.last["step"] == 2
+
+
 @pytest.mark.parametrize("keep", ["norms", "factors"])
 @pytest.mark.parametrize("kind", [Loop, Layer])
 @pytest.mark.parametrize("engine", ["auto", "torch"])
@@ -362,7 +392,7 @@ def test_nothing_that_grows_with_the_sequence_is_held_after_a_pass(kind, engine,
         return sum(one.numel() for one in tensors) + len(gc.get_objects()) // 100
 
     def numbers_freed_with_the_graph(model):
-        loss = model(data(500)).square().mean()
+        loss = model(data(200)).square().mean()
         loss.backward()
         before = held()
         del loss
@@ -372,7 +402,7 @@ def test_nothing_that_grows_with_the_sequence_is_held_after_a_pass(kind, engine,
         found = numbers_freed_with_the_graph(probe.model)
         assert probe.last is not None
     weights = sum(p.numel() for p in made(kind).parameters())
-    assert found <= numbers_freed_with_the_graph(made(kind)) + 2 * weights  # of 500 steps one array has 4000 numbers
+    assert found <= numbers_freed_with_the_graph(made(kind)) + 2 * weights  # of 200 steps one array has 1600 numbers
 
 
 def test_a_dropped_model_and_its_watch_go_together():
@@ -461,6 +491,17 @@ def test_a_model_that_reuses_nothing_gets_one_warning_and_trains_on():
             train(model, 1)
         train(model, 2)
     assert probe.last is None
+
+
+def test_a_model_that_is_frozen_meanwhile_gets_a_warning_and_trains_on():
+    model, readout, records = made(Loop), nn.Linear(4, 1), []
+    with bptt.watch(model, every=1, to=records.append):
+        model.requires_grad_(False)
+        with pytest.warns(UserWarning, match="says nothing of step 0: .* frozen parameters only"):
+            readout(model(data())).sum().backward()
+        model.requires_grad_(True)
+        train(model, 1)
+    assert [r["step"] for r in records] == [1]
 
 
 def test_steps_of_a_resumed_run_go_on_counting():

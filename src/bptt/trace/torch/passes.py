@@ -124,13 +124,15 @@ class Pass:
 
     def finish(self) -> None:
         """The backward pass is over: make the ledger, and hold nothing any more."""
-        if self._end():
-            ledger, wrong, heard = None, None, list(_heard_on(self.tracer))
-            try:
-                with np.errstate(all="ignore"):  # numbers that are not finite are what one wants to see
-                    ledger = self.trace.ledger
-            except Exception as error:  # noqa: BLE001 training goes on, whatever is wrong with what was seen of it
-                wrong = error
+        if not self._end():
+            return
+        ledger, wrong, heard = None, None, list(_heard_on(self.tracer))
+        try:
+            with np.errstate(all="ignore"):  # numbers that are not finite are what one wants to see
+                ledger = self.trace.ledger
+        except Exception as error:  # noqa: BLE001 training goes on, whatever is wrong with what was seen of it
+            wrong = error
+        finally:  # after Ctrl-C too
             self._let_go(heard)
             self.done(self, ledger, wrong)
 
@@ -199,7 +201,7 @@ class Mark:
 
     def stands_on(self, out: Any) -> bool:
         """Put it on all tensors in an output that have a graph; False where there is none."""
-        reached = [tensor for tensor in tensors_in((out,)) if tensor.requires_grad]
+        reached = [tensor for tensor in tensors_in((out,)) if tensor.grad_fn is not None]
         for tensor in reached:
             tensor.register_hook(self)
         return bool(reached)

@@ -95,8 +95,12 @@ class Watch:
 
     def _arm(self) -> None:
         self._step = self.start + self.calls - 1
-        self._due, self._attend_after = self._next(self._step + 1), 0
-        self._pass = Pass(self._trace(), self._done)
+        self._due = self._next(self._step + 1)
+        try:
+            self._pass, self._attend_after = Pass(self._trace(), self._done), 0
+        except Exception as error:  # noqa: BLE001 training goes on: the model may have been frozen, or moved, meanwhile
+            self._attend_after = max(self._due - 1, 0)
+            self._warn(error)
 
     def _again(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A forward inside a backward pass: a checkpoint's, made once more."""
@@ -119,7 +123,12 @@ class Watch:
                     sink.send(self.last)
             except Exception as error:  # noqa: BLE001 training goes on, whatever is wrong with what was seen of it
                 wrong = error
-        if wrong is not None and str(wrong) not in self._warned:
+        if wrong is not None:
+            self._warn(wrong)
+
+    def _warn(self, wrong: Exception) -> None:
+        """Say once why there is nothing to say."""
+        if str(wrong) not in self._warned:
             self._warned.add(str(wrong))
             warnings.warn(f"bptt.watch says nothing of step {self._step}: {wrong}", stacklevel=2)
 
