@@ -122,6 +122,23 @@ def test_a_record_has_the_numbers_of_a_trace_of_the_same_step(kind, keep):
     np.testing.assert_allclose(probe.ledger.norms(name), ledger.norms(name), rtol=2e-5)
 
 
+def test_how_far_back_is_told_along_the_direction_in_which_a_layer_walks():
+    model = made(nn.GRU, 3, 4, 1, True, False, 0.0, True)  # both directions
+    with bptt.watch(model, keep="factors") as probe:
+        ahead, back = model(data(40))[0].chunk(2, -1)
+        (ahead[-1].sum() + back[0].sum()).backward()  # the last output of either walk
+    for name, turn in (("weight_hh_l0", 1), ("weight_hh_l0_reverse", -1)):
+        norms, shares = probe.ledger.norms(name)[::turn], probe.ledger.shares(name)[::turn]
+        reach = next(k for k in range(41) if (norms[: 40 - k] < 0.01 * norms.max()).all())
+        assert 0 < reach < 30
+        assert probe.last["parameters"][name]["reach"] == reach
+        assert probe.last["parameters"][name]["last_share"] == pytest.approx(shares[-4:].sum(), rel=1e-5)
+    for state in ("l0", "l0_reverse"):
+        sizes = probe.last["states"][state]["lags"]["sizes"]
+        assert sizes[0] == pytest.approx(np.sqrt(8), rel=1e-6)  # ∂J/∂s_T: ones of 4 units and 2 sequences
+        assert probe.last["states"][state]["gain"] < 1
+
+
 @pytest.mark.parametrize("reentrant", [None, False, True])
 def test_a_loop_trains_to_the_same_bits_on_all_steps(reentrant):
     x = data().requires_grad_()
