@@ -60,11 +60,11 @@ class Program(NamedTuple):
         return self.cells[-1:] if self.together else self.cells
 
 
-FULL = Program("full", problem.FULL, [Shape(100, 32, 64, 128)], problem.TRACED_MAPS, growth.FULL, reference_ledger.FULL, 10_000,
-               Pace(9), 5, False)  # fmt: skip
+FULL = Program("full", problem.FULL, [Shape(100, 32, 64, 128)], problem.TRACED_MAPS, growth.FULL,
+               reference_ledger.FULL, 10_000, Pace(9), 5, False)  # fmt: skip
 SHORT = tuple(name for name in SECTIONS if name != "first_use")  # compiling everything anew takes too long
-QUICK = Program("quick", problem.QUICK, [Shape(20, 8, 8, 16)], [Shape(20, 8, 8, 16)], growth.QUICK, reference_ledger.QUICK, 100,
-                Pace(3, 0.5), 1, True, updates=(10, 60), sections=SHORT)  # fmt: skip
+QUICK = Program("quick", problem.QUICK, [Shape(20, 8, 8, 16)], [Shape(20, 8, 8, 16)], growth.QUICK,
+                reference_ledger.QUICK, 100, Pace(3, 0.5), 1, True, updates=(10, 60), sections=SHORT)  # fmt: skip
 DRY = Program("dry", problem.DRY, problem.DRY, problem.DRY, growth.DRY, reference_ledger.DRY, 9, Pace(1), 1, True,
               updates=(1, 2), sections=SHORT)  # fmt: skip
 

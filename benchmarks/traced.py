@@ -27,8 +27,8 @@ def steps(found: list[dict[str, Any]]) -> Iterator[str]:
     """Traced steps beside plain ones."""
     yield "## PyTorch traced, beside its own plain step"
     yield prose(
-        "`bptt.trace` around forward and backward of an unmodified module, with all that its ledger says, over the same "
-        "step without it; one layer, float32, ∂J/∂x not asked for. *nn*: `nn.RNN`, `nn.GRU`, `nn.LSTM`, with "
+        "`bptt.trace` around forward and backward of an unmodified module, with all that its ledger says, over the "
+        "same step without it; one layer, float32, ∂J/∂x not asked for. *nn*: `nn.RNN`, `nn.GRU`, `nn.LSTM`, with "
         '`keep="norms"`. *loop*: a cell in a Python loop, with its factors kept. *peak*: memory above what there was '
         "before the data, over that of the plain step."
     )
@@ -87,8 +87,8 @@ def maps(found: list[dict[str, Any]]) -> Iterator[str]:
     yield "## PyTorch traced: the map, loss k × step t"
     yield prose(
         "`bptt.trace(model, map=True)`: ‖C[k, t]‖ of every parameter, the whole ledger of norms, and the step itself; "
-        "over T calls of `autograd.grad`, one per loss, on the graph of the same fused layer, which give dL_k/dW and no "
-        "step of it."
+        "over T calls of `autograd.grad`, one per loss, on the graph of the same fused layer, which give dL_k/dW and "
+        "no step of it."
     )
     head = ["cell", "T, B, X, H", "T calls ms", "traced map ms", "times faster"]
     yield table(head, [

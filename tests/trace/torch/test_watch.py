@@ -446,6 +446,7 @@ def test_copies_and_files_of_a_watched_model_are_not_watched():
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_compiled_model_runs_eagerly_where_it_is_looked_at(kind, in_place):
     inner, records, compiled = made(kind), [], []
+    torch.compiler.reset()  # of what other tests have compiled
 
     def backend(graph, _):
         compiled.append(graph)

@@ -95,11 +95,12 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
 def lowered(data: Tensor, weights: list[Tensor], scans: int, packed: bool) -> bool:
     """Whether autocast has torch's own LSTM walk in half precision throughout, states and outputs too.
 
-    It does where oneDNN walks: on the CPU, not for packed sequences nor projections. Elsewhere only products are lowered.
+    It does where oneDNN walks: on the CPU, not for packed sequences nor projections. Elsewhere products alone are.
     """
-    return (
+    return bool(
         torch.is_autocast_enabled("cpu") and data.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled and not packed and len(weights) // scans in (2, 4)  # type: ignore[attr-defined]
+        and torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
+        and not packed and len(weights) // scans in (2, 4)
         and data.dtype in (torch.float32, torch.bfloat16) and data.numel() > 0
     )  # fmt: skip
 

@@ -111,9 +111,9 @@ class Trace:
                              do=frozen(self.model) or (UNSEEN if tracer.unseen() else None))  # fmt: skip
         if not any(tracer.came_back(name) for name in tracer.reused()):
             if times:
-                raise InputError(what, got="a backward pass that came to other parameters only",
-                                 expected="one through the recurrent part",
-                                 do="Call loss.backward() inside the with block, on a loss that depends on it.")  # fmt: skip
+                do = "Call loss.backward() inside the with block, on a loss that depends on it."
+                got = "a backward pass that came to other parameters only"
+                raise InputError(what, got=got, expected="one through the recurrent part", do=do)
             do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
             raise InputError(what, got="nothing that came back to a parameter", expected="a backward pass", do=do)
         if self.map and self._losses is None:
