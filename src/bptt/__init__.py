@@ -24,6 +24,7 @@ _HOMES = {
     "Loss": "bptt.model",
     "Network": "bptt.model",
     "Windowed": "bptt.engine",
+    "audit": "bptt.trace",
     "check_gradient": "bptt.engine",
     "evaluate": "bptt.engine",
     "explain": "bptt.train",
@@ -37,7 +38,20 @@ _HOMES = {
     "record": "bptt.engine",
     "truncation_bias": "bptt.diagnose",
 }
-_ROOMS = ("cells", "data", "diagnose", "engine", "errors", "ledger", "model", "report", "trace", "train", "uses")
+_ROOMS = (
+    "cells",
+    "data",
+    "diagnose",
+    "engine",
+    "errors",
+    "ledger",
+    "model",
+    "report",
+    "testing",
+    "trace",
+    "train",
+    "uses",
+)
 
 if TYPE_CHECKING:
     from bptt import trace
@@ -46,6 +60,7 @@ if TYPE_CHECKING:
     from bptt.engine import Checkpointed, Chunked, Full, Windowed, check_gradient, evaluate, gradient, predict, record
     from bptt.ledger import Ledger
     from bptt.model import Batch, Loss, Network
+    from bptt.trace import audit
     from bptt.train import explain, fit
 
 __all__ = [
@@ -57,6 +72,7 @@ __all__ = [
     "Loss",
     "Network",
     "Windowed",
+    "audit",
     "check_gradient",
     "evaluate",
     "explain",
