@@ -16,8 +16,8 @@ def assert_reaches(model: Any, lag: int = 50, x: Any = None, losses: Any = None,
     Args:
         model: a torch.nn.Module.
         lag: steps between a loss and a use that it has to reach.
-        x: the model's batch, of more than `lag` steps; made for models that begin with an embedding, a recurrent layer or
-            cell, or a linear layer.
+        x: the model's batch, of more than `lag` steps; made for models that begin with an embedding, a recurrent layer
+            or cell, or a linear layer.
         losses: as in `bptt.audit`.
         step: a training step, as in `bptt.audit`.
 

@@ -1,6 +1,6 @@
 """`bptt.audit`: every use of every shared parameter moved by itself, beside what the gradient claims about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -32,8 +32,8 @@ def audit(
     """Whether the gradient of a model is that of its values: for each loss k and each use t of each shared parameter.
 
     Use t alone is moved by ±ε along a fixed direction V, and the change of loss k is compared with ⟨∂L_k/∂(use t), V⟩.
-    Values count wherever they go: through `detach()`, `.data`, NumPy, under `no_grad`. All of it happens in float64 on a
-    copy, with one seed; the model is not touched.
+    Values count wherever they go: through `detach()`, `.data`, NumPy, under `no_grad`. All of it happens in float64 on
+    a copy, with one seed; the model is not touched.
 
     Args:
         model: any module.
@@ -68,7 +68,7 @@ def audit(
         do = "It may be inside a compiled or scripted function, which no mode of torch can see."
         raise InputError("audit", got="no use of a parameter", expected="a model that uses its parameters", do=do)
     batch_first = any(getattr(module, "batch_first", False) for module in model.modules())
-    T, along = _time(program.batch, uses, batch_first, axis)
+    T, along = _time(program.batch, uses, batch_first, axis, set(_sizes(first.outputs)))
     if step is None:
         program.losses = losses or partial(default_losses, T=T, batch_first=batch_first)
     base = _listened(program, along if inputs else [])
@@ -88,7 +88,9 @@ def _judged(model: nn.Module, program: Program, base: Run, T: int) -> Audit:
     return Audit(describe(model), shown or measured.tables, found, T, program.runs)
 
 
-def _time(batch: Any, uses: dict[str, list[int]], batch_first: bool, axis: int | None) -> tuple[int, list[Input]]:
+def _time(
+    batch: Any, uses: dict[str, list[int]], batch_first: bool, axis: int | None, sizes: set[int]
+) -> tuple[int, list[Input]]:
     """The number of steps, and the floating inputs along them."""
     many = {len(places) for places in uses.values() if len(places) > 1}
     tensors = list(tensors_of(batch))
@@ -96,7 +98,8 @@ def _time(batch: Any, uses: dict[str, list[int]], batch_first: bool, axis: int |
     for tensor in tensors:
         axes = [axis] if axis is not None else [1, 0] if batch_first else [0, 1]
         fits = [a for a in axes if tensor.dim() > a and (axis is not None or tensor.shape[a] in many)]
-        fits = fits or ([int(batch_first)] if not many and tensor.dim() == 3 else [])
+        usual = int(batch_first)  # where uses say nothing: as torch's own layers have it
+        fits = fits or ([usual] if tensor.dim() == 3 and tensor.shape[usual] in sizes else [])
         if T is None and fits and tensor.shape[fits[0]] > 1:
             T = tensor.shape[fits[0]]
     steps = max(many, default=1) if T is None else T
@@ -107,6 +110,12 @@ def _time(batch: Any, uses: dict[str, list[int]], batch_first: bool, axis: int |
         if fit and tensor.is_floating_point() and T is not None:
             found.append(Input(index, fit[0], tensor))
     return steps, found
+
+
+def _sizes(outputs: Any) -> Iterator[int]:
+    """Lengths of the first two axes of all outputs."""
+    for tensor in tensors_of(outputs):
+        yield from tensor.shape[:2]
 
 
 def _input_names(program: Program) -> list[str]:

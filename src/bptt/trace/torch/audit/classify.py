@@ -65,6 +65,8 @@ def place(values: Array, changed: Array, T: int) -> tuple[Array, Array]:
     K, n = values.shape
     reach = (values != 0) & changed
     orders = [np.arange(n) * T // n + 1, np.arange(n) % T + 1] if n % T == 0 else [np.arange(1, n + 1)]
+    if n % T and K == T:
+        orders.insert(0, np.where(reach.any(0), reach.argmax(0) + 1, 1))
     for columns in [*orders, *(order.max() + 1 - order for order in orders)]:
         forward = _ends(reach, columns)
         if (np.diff(forward) >= 0).all() and _causal(reach, columns):
@@ -84,7 +86,7 @@ def _causal(reach: Array, columns: Array) -> bool:
     first = [
         reach[:, columns == step].any(1).argmax() for step in np.unique(columns) if reach[:, columns == step].any()
     ]
-    return len(first) > 1 and bool((np.diff(first) >= 0).all()) and first[-1] > first[0]
+    return len(first) > 1 and bool((np.diff(first) >= 0).all() and first[-1] > first[0])
 
 
 def lags(table: Table) -> Array:
@@ -115,7 +117,7 @@ def _cut(table: Table, state: Array) -> Pattern:
     """Which shape the zeros have."""
     cut, lag = state == CUT, lags(table)
     live = cut | (state == RIGHT) | (state == WRONG)
-    evidence = {"cut": int(cut.sum()), "reached": int(live.sum())}
+    evidence: dict[str, float] = {"cut": int(cut.sum()), "reached": int(live.sum())}
     whole = (cut == live).all(0) & cut.any(0)
     if (cut == live).all():
         return Pattern("BPA105", _nearest(cut, lag), evidence)
@@ -130,9 +132,9 @@ def _cut(table: Table, state: Array) -> Pattern:
     explained = _explained(table, borders)
     if shortest == 1 and (cut == live)[lag >= 1].all():
         return Pattern("BPA101", _nearest(cut, lag), evidence)
-    if (cut == live)[lag >= shortest].all() and inner > shortest and (live & (lag >= shortest)).sum() > 1:
-        if len(borders) != 1 or _constant(table, cut, live, shortest):
-            return Pattern("BPA103", _nearest(cut, lag), evidence | {"steps": shortest})
+    band = (cut == live)[lag >= shortest].all() and inner > shortest and (live & (lag >= shortest)).sum() > 1
+    if band and (len(borders) != 1 or _constant(table, cut, live, shortest)):
+        return Pattern("BPA103", _nearest(cut, lag), evidence | {"steps": shortest})
     if borders and not (cut & ~explained).any():
         if len(borders) == 1:
             return Pattern("BPA104", _at(table, cut, borders[0]), evidence | {"step": borders[0]})
@@ -236,7 +238,7 @@ def _counted(table: Table, wrong: Array, border: tuple[int, int], evidence: dict
 
 
 def _permutation(table: Table) -> list[int] | None:
-    """For each column of claims the column of values that it equals (−1 for zeros), if they are exchanged; else None."""
+    """For each column of claims the column of values that it equals (−1: zeros), if they are exchanged; else None."""
     F, A, tolerance = table.values, table.claims, table.tolerance
     order: list[int] = []
     for t in range(A.shape[1]):

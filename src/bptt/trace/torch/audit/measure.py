@@ -17,7 +17,7 @@ TINY = 1e-15  # moves weights by some bits and losses by their rounding
 
 
 class Measured(NamedTuple):
-    """Tables by parameter or input, the numbers of the uses that are their columns, and the run that was listened to."""
+    """Tables by parameter or input, numbers of the uses that are their columns, and the run that was listened to."""
 
     tables: dict[str, Table]
     uses: dict[str, list[int]]
@@ -82,7 +82,7 @@ def _difference(mover: Callable[[float], Array], step: float, noise: Array, stil
 def _look_again(
     mover: Any, losses: tuple[Array, Array], t: int, F: Array, A: Array, level: Array, changed: Array
 ) -> None:
-    """Before anything is held to be wrong: with a step too small for a kink, and with one too large for rough numbers."""
+    """Before anything is held to be wrong: a step too small for a kink, and one large enough for rough numbers."""
     for step, loose in ((SMALLER, RELATIVE), (LARGER, 30 * RELATIVE)):
         column = Table(F[:, t : t + 1], A[:, t : t + 1], level[:, t : t + 1], changed[:, t : t + 1], *_ONE)
         bad = np.isin(states(column)[:, 0], (CUT, WRONG))

@@ -1,6 +1,6 @@
 """The mode of an audit: it numbers every use of a parameter in the order of the calls, listens to each, or moves one.
 
-Unlike a tracer's, a use is where values of a parameter meet data, whether or not autograd sees them: through `detach()`,
+Unlike a tracer's, a use is where values of a parameter meet data, whether or not autograd sees them: by `detach()`,
 `.data`, under `no_grad`, as an array of NumPy, in an autograd function of one's own. The numbers are the same in every
 run of the same program, so that use i can be moved by ±ε in one run and asked for its gradient in another.
 """
@@ -78,7 +78,8 @@ class Probe(TorchFunctionMode):
     def __init__(
         self, parameters: dict[str, Tensor], constants: list[Tensor], ways: dict[str, Tensor],
         sites: list[Site] | None = None, move: tuple[int | None, str | None, float] | None = None,
-        came: Callable[[int, str, float], None] | None = None, note_loss: Callable[[list[Tensor], list[Any]], None] | None = None,
+        came: Callable[[int, str, float], None] | None = None,
+        note_loss: Callable[[list[Tensor], list[Any]], None] | None = None,
     ):  # fmt: skip
         super().__init__()
         self.parameters, self.move, self.came, self.note_loss = parameters, move, came, note_loss
@@ -87,6 +88,7 @@ class Probe(TorchFunctionMode):
         self.first, self.sites = sites is None, [] if sites is None else sites
         self.events: list[Event] = []
         self.seen = 0
+        self.watching = self.first  # what is called now is the program's own
         self.replay: Iterator[int] | None = None
         self.reserving: list[list[int]] = []
         self.held: list[Any] = []
@@ -101,7 +103,7 @@ class Probe(TorchFunctionMode):
         if func in LOSSES:
             return self._backward(func, args, kwargs)
         func, args, kwargs = widen_call(func, args, kwargs)
-        if self.first:
+        if self.watching:
             self._watch(func, args, kwargs)
         if func in STEPWISE:
             return STEPWISE[func](self, args)
@@ -124,10 +126,20 @@ class Probe(TorchFunctionMode):
 
     def own_function(self, cls: Any, apply: Any, args: Any, kwargs: Any) -> Any:
         """An autograd function of the program's own."""
-        if self.first:
+        if self.watching:
             self._note(f"{cls.__name__}.backward", line_of(cls.backward) or line())
         apply.__name__ = cls.__name__
-        return self.use(apply, args, kwargs)
+        with self.unwatched():
+            return self.use(apply, args, kwargs)
+
+    @contextlib.contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """While what is called is no cut: inside a function that has a backward of its own, and in backward passes."""
+        before, self.watching = self.watching, False
+        try:
+            yield
+        finally:
+            self.watching = before
 
     def alias(self, func: Any, tensor: Tensor) -> Tensor:
         """A tensor for one use of it: listened to, and moved if it is its turn."""
@@ -218,7 +230,8 @@ class Probe(TorchFunctionMode):
     def _backward(self, func: Any, args: Any, kwargs: Any) -> Any:
         if self.note_loss is not None:
             self.note_loss(*losses_of(args, kwargs))
-        return func(*args, **kwargs)
+        with self.unwatched():
+            return func(*args, **kwargs)
 
     def _watch(self, func: Any, args: Any, kwargs: Any) -> None:
         """Note what may cut."""

@@ -15,7 +15,7 @@ NODES = 200_000  # of a graph that are looked at
 class Recipe:
     """What happens in a step.
 
-    by_hand: lines from which a gradient was sent on by hand.  again: (loss, loss that holds it, line).  stale: parameter
+    by_hand: lines from which a gradient was sent on by hand.  again: (loss, loss that holds it, line).  stale: name
     → line of an update whose `.grad` holds what an earlier update had already.
     """
 

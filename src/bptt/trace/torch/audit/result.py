@@ -25,7 +25,7 @@ class Row(NamedTuple):
 class Audit:
     """Whether a model's gradient is that of its values, use by use.
 
-    findings: what is wrong, by code.  rows: each parameter that is used more than once, and inputs.  tables: the numbers
+    findings: what is wrong, by code.  rows: each parameter that is used more than once, and inputs.  tables: numbers
     D[k, t] behind it.  model: a line about it.  K, T: losses and steps.  runs: forward passes that it took.
     """
 

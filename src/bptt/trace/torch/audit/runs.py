@@ -106,7 +106,7 @@ class Program:
         """
         self.runs += 1
         run, model = Run(), copied(self.model)
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         constants = [*model.buffers(), *(p for p in model.parameters() if not p.requires_grad)]
         run.recipe = Recipe(run, parameters, listen) if self.step is not None else None
         probe = Probe(
@@ -122,14 +122,15 @@ class Program:
                 stack.callback(register_optimizer_step_pre_hook(pre).remove)
                 stack.callback(register_optimizer_step_post_hook(post).remove)
             stack.enter_context(Bare(run.recipe) if bare else probe)
-            self._do(run, model, batch, listen)
+            self._do(run, model, batch, probe, listen)
         run.sites, run.events, run.seen = probe.sites, probe.events, probe.seen
         run.gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.detach() for n, p in parameters.items()}
         return run
 
-    def _do(self, run: Run, model: nn.Module, batch: Any, listen: bool) -> None:
+    def _do(self, run: Run, model: nn.Module, batch: Any, probe: Probe, listen: bool) -> None:
         if self.step is not None:
             self.step(model, batch)
+            probe.watching = False
             assert run.recipe is not None
             run.losses = run.recipe.values()
             return
@@ -137,6 +138,7 @@ class Program:
         if self.losses is None:
             return
         losses = _vector(self.losses(outputs))
+        probe.watching = False
         if listen:
             for k in range(len(losses)):
                 run.k = k

@@ -111,7 +111,7 @@ def _reset(measured: Measured, several: dict[str, Table]) -> list[Finding]:
     event = _worst(events) if len(events) > 1 else None
     cause, at = (None, None) if event is None else ("a fresh state", event.line)
     border = (2, 1) if len(tables[0].values) > 1 else (1, max(tables[0].values.shape[1] - 1, 1))
-    names = [name for name in several if several[name] in tables]
+    names = [name for name, table in several.items() if any(table is one for one in tables)]
     uses = next((measured.uses[name] for name in names if measured.uses[name]), [])
     use = measured.base.sites[uses[0]].line if uses else None
     return [find("BPA107", names, border, {}, use=use, cause=cause, cause_line=at)]
@@ -123,7 +123,7 @@ def _of_recipe(recipe: Recipe) -> list[Finding]:
     held = [(j, k, at) for j, k, at in recipe.again if j != k]
     if held:
         j, k, at = held[0]
-        evidence = {"first": j + 1, "again": k + 1, "times": len(held)}
+        evidence: dict[str, float] = {"first": j + 1, "again": k + 1, "times": len(held)}
         found.append(find("BPA203", (), (k + 1, j + 1), evidence, cause="backward()", cause_line=at))
     if recipe.stale:
         at = next(iter(recipe.stale.values()))
