@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-CODE, BORDER = "BPA201", (1, 1)
+CODE, BORDER = "BPA201", (1, 6)
 
 
 class Net(nn.Module):

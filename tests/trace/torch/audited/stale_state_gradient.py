@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-CODE, BORDER = "BPA202", (2, 1)
+CODE, BORDER = "BPA202", (3, 1)
 
 
 class Net(nn.Module):

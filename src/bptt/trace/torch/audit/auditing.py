@@ -126,14 +126,17 @@ def _input_names(program: Program) -> list[str]:
 
 
 def _listened(program: Program, inputs: list[Input]) -> Run:
-    """The run whose gradients are compared; without inputs where the program cannot have a gradient at them."""
+    """The run whose gradients are compared. What comes to inputs is asked in another, since a graph that begins at them
+    may be another; or not at all, where the program cannot have a gradient there.
+    """
+    base = program.run(listen=True)
     if inputs:
         program.inputs = inputs
         try:
-            return program.run(listen=True)
+            base.of_inputs = program.run(listen=True).of_inputs
         except RuntimeError:
             program.inputs = []
-    return program.run(listen=True)
+    return base
 
 
 def _check(program: Program, base: Run) -> None:

@@ -132,21 +132,15 @@ def _cut(table: Table, state: Array) -> Pattern:
     explained = _explained(table, borders)
     if shortest == 1 and (cut == live)[lag >= 1].all():
         return Pattern("BPA101", _nearest(cut, lag), evidence)
-    band = (cut == live)[lag >= shortest].all() and inner > shortest and (live & (lag >= shortest)).sum() > 1
-    if band and (len(borders) != 1 or _constant(table, cut, live, shortest)):
-        return Pattern("BPA103", _nearest(cut, lag), evidence | {"steps": shortest})
     if borders and not (cut & ~explained).any():
         if len(borders) == 1:
             return Pattern("BPA104", _at(table, cut, borders[0]), evidence | {"step": borders[0]})
         evidence["every"] = int(np.diff(borders).min())
         return Pattern("BPA102", _at(table, cut, borders[0]), evidence | {"borders": len(borders)})
+    band = (cut == live)[lag >= shortest].all() and inner > shortest and (live & (lag >= shortest)).sum() > 1
+    if band:
+        return Pattern("BPA103", _nearest(cut, lag), evidence | {"steps": shortest})
     return Pattern("BPA109", _nearest(cut, lag), evidence)
-
-
-def _constant(table: Table, cut: Array, live: Array, shortest: int) -> bool:
-    """Whether what is cut at that lag is cut wherever it stands, and not at one border alone."""
-    lag = lags(table)
-    return len(set(np.broadcast_to(table.columns, cut.shape)[cut & (lag == shortest)].tolist())) > 1  # type: ignore[arg-type]
 
 
 def _cut_for_one(cut: Array, live: Array, lag: Array, evidence: dict[str, float]) -> Pattern:

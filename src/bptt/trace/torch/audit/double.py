@@ -46,8 +46,9 @@ def widened(value: Any) -> Any:
     if isinstance(value, PackedSequence):
         return value._replace(data=widened(value.data))
     if isinstance(value, Tensor):
-        value = value.detach().clone()
-        return value.double() if value.dtype in NARROW else value
+        wide = value.detach().clone()
+        wide = wide.double() if wide.dtype in NARROW else wide
+        return wide.requires_grad_(value.requires_grad)
     if isinstance(value, Mapping):
         return {name: widened(item) for name, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -48,7 +48,7 @@ RULES = {
     ),
     "BPA201": Rule(
         "counted-again", "what one loss says is counted up to {times:.0f} times",
-        "Send each loss back once.",
+        "Send each loss back once, and hand each gradient on once in a backward of your own.",
     ),
     "BPA202": Rule(
         "stale-state-gradient", "the gradient that is sent on by hand holds that of earlier losses too",

@@ -1,5 +1,6 @@
 """Where in the user's own code something happened."""
 
+import linecache
 import os
 import sys
 from pathlib import Path
@@ -24,7 +25,12 @@ def line() -> str | None:
 def line_of(function: Any) -> str | None:
     """file:line where a function is written."""
     code = getattr(function, "__code__", None)
-    return None if code is None else f"{_short(code.co_filename)}:{code.co_firstlineno}"
+    if code is None:
+        return None
+    at = code.co_firstlineno  # of its first decorator
+    while at < code.co_firstlineno + 9 and not linecache.getline(code.co_filename, at).lstrip().startswith("def "):
+        at += 1
+    return f"{_short(code.co_filename)}:{at}"
 
 
 def _short(name: str) -> str:

@@ -55,11 +55,12 @@ class Site(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that may cut a gradient, seen before use number `at`."""
+    """Something that may cut a gradient, seen before use number `at`; of which parameters, if it is done to those."""
 
     at: int
     what: str
     line: str | None
+    of: tuple[str, ...] = ()
 
 
 class Probe(TorchFunctionMode):
@@ -88,7 +89,8 @@ class Probe(TorchFunctionMode):
         self.first, self.sites = sites is None, [] if sites is None else sites
         self.events: list[Event] = []
         self.seen = 0
-        self.watching = self.first  # what is called now is the program's own
+        self.watching = self.first  # what is called now is the program's own, and may cut
+        self.inside = False  # a function with a backward of its own, or a backward pass: nothing in it is a use
         self.replay: Iterator[int] | None = None
         self.reserving: list[list[int]] = []
         self.held: list[Any] = []
@@ -105,14 +107,19 @@ class Probe(TorchFunctionMode):
         func, args, kwargs = widen_call(func, args, kwargs)
         if self.watching:
             self._watch(func, args, kwargs)
+        if self.inside:
+            return func(*args, **kwargs)
         if func in STEPWISE:
             return STEPWISE[func](self, args)
         return self.use(func, args, kwargs)
 
-    def use(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def use(self, func: Any, args: Any, kwargs: Any, own: bool = False) -> Any:
         """A function of torch, or somebody's own: a known tensor among data is a use."""
         tensors = list(_tensors((*args, *kwargs.values())))
         mine = {id(t): t for t in tensors if id(t) in self.known}
+        if not mine and own:
+            with self.closed():
+                return func(*args, **kwargs)
         if not mine:
             return func(*args, **kwargs)
         if in_place(func) and id(args[0]) in mine:
@@ -122,28 +129,34 @@ class Probe(TorchFunctionMode):
             self._derive(func, args, kwargs, out)
             return out
         aliases = {key: self.alias(func, t) for key, t in mine.items()}
-        return func(*_replaced(args, aliases), **{k: _replaced((v,), aliases)[0] for k, v in kwargs.items()})
+        args, kwargs = _replaced(args, aliases), {k: _replaced((v,), aliases)[0] for k, v in kwargs.items()}
+        if not own:
+            return func(*args, **kwargs)
+        with self.closed():
+            return func(*args, **kwargs)
 
     def own_function(self, cls: Any, apply: Any, args: Any, kwargs: Any) -> Any:
         """An autograd function of the program's own."""
         if self.watching:
             self._note(f"{cls.__name__}.backward", line_of(cls.backward) or line())
         apply.__name__ = cls.__name__
-        with self.unwatched():
-            return self.use(apply, args, kwargs)
+        return self.use(apply, args, kwargs, own=True)
 
     @contextlib.contextmanager
-    def unwatched(self) -> Iterator[None]:
-        """While what is called is no cut: inside a function that has a backward of its own, and in backward passes."""
-        before, self.watching = self.watching, False
+    def closed(self, inside: bool = True) -> Iterator[None]:
+        """Inside a function that has a backward of its own, and in backward passes."""
+        before = self.watching, self.inside
+        self.watching, self.inside = False, inside
         try:
             yield
         finally:
-            self.watching = before
+            self.watching, self.inside = before
 
     def alias(self, func: Any, tensor: Tensor) -> Tensor:
         """A tensor for one use of it: listened to, and moved if it is its turn."""
         made, i = self.known[id(tensor)], self._number()
+        if i is None:
+            return tensor
         if self.first and i == len(self.sites):
             self.sites.append(Site(getattr(func, "__name__", "?"), line(), made.ways))
         if i >= len(self.sites) or set(self.sites[i].ways) != set(made.ways):
@@ -217,9 +230,10 @@ class Probe(TorchFunctionMode):
             found[name] = (ends[0] - ends[1]) / (2 * STEP)
         return found
 
-    def _number(self) -> int:
+    def _number(self) -> int | None:
+        """The number of the next use; None in a checkpoint that is worked out again and has its graph already."""
         if self.replay is not None:
-            return next(self.replay)
+            return next(self.replay, None)
         i, self.seen = self.seen, self.seen + 1
         for reserved in self.reserving:
             reserved.append(i)
@@ -230,7 +244,7 @@ class Probe(TorchFunctionMode):
     def _backward(self, func: Any, args: Any, kwargs: Any) -> Any:
         if self.note_loss is not None:
             self.note_loss(*losses_of(args, kwargs))
-        with self.unwatched():
+        with self.closed():
             return func(*args, **kwargs)
 
     def _watch(self, func: Any, args: Any, kwargs: Any) -> None:
@@ -238,7 +252,7 @@ class Probe(TorchFunctionMode):
         what = _CUTS.get(func)
         if what is not None:
             if args and (args[0].requires_grad or what == "numpy()" or id(args[0]) in self.known):
-                self._note(what, line())
+                self._note(what, line(), tuple(self.known[id(args[0])].ways) if id(args[0]) in self.known else ())
         elif func in _FRESH:
             self._note("zeros", line())
         elif not torch.is_grad_enabled() and any(
@@ -246,9 +260,9 @@ class Probe(TorchFunctionMode):
         ):  # fmt: skip
             self._note("no_grad", line())
 
-    def _note(self, what: str, where: str | None) -> None:
+    def _note(self, what: str, where: str | None, of: tuple[str, ...] = ()) -> None:
         if self.replay is None:
-            self.events.append(Event(self.seen, what, where))
+            self.events.append(Event(self.seen, what, where, of))
 
     def segment(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A checkpoint's function: what it does once more has the numbers that it had first."""
@@ -265,7 +279,7 @@ class Probe(TorchFunctionMode):
                     self.reserving.remove(places)
             before, self.replay = self.replay, iter(places)
             try:
-                with self.again():
+                with self.again(), self.closed(inside=False):
                     return function(*args, **kwargs)
             finally:
                 self.replay = before

@@ -20,6 +20,7 @@ class Recipe:
     """
 
     def __init__(self, run: Any, parameters: dict[str, Tensor], listen: bool):
+        self.probe: Any = None  # that sees nothing of an update
         self.run, self.parameters, self.listen = run, parameters, listen
         self.losses: list[tuple[list[Tensor], float]] = []
         self.by_hand: list[str | None] = []
@@ -82,6 +83,9 @@ class Recipe:
         """Whether `.grad` is what came since the update before; weights are kept, since values must not move."""
         own = {id(p): name for name, p in self.parameters.items()}
         tensors = [p for group in optimiser.param_groups for p in group["params"]]
+        if self.probe is not None:
+            self.shut = self.probe.closed()
+            self.shut.__enter__()
         self.kept = [(p, p.detach().clone()) for p in tensors]
         for p in tensors:
             name = own.get(id(p))
@@ -98,6 +102,8 @@ class Recipe:
         for name, g in self.fresh.items():
             self.older[name] = g + self.older.get(name, torch.zeros_like(g))
         self.kept, self.fresh = [], {}
+        if self.probe is not None:
+            self.shut.__exit__(None, None, None)
 
 
 def _along(a: Tensor, b: Tensor) -> bool:

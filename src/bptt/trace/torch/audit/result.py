@@ -37,7 +37,8 @@ class Audit:
     def _row(self, name: str, table: Table) -> Row:
         codes = [finding.code for finding in self.findings if name in finding.parameters]
         apart = np.abs(table.values - table.claims).max(initial=0.0)
-        error = float(apart / max(np.abs(table.values).max(initial=0.0), 1e-300)) if apart else 0.0
+        size = max(np.abs(table.values).max(initial=0.0), np.sqrt(table.noise.max(initial=0.0)), 1e-300)
+        error = float(apart / size)
         return Row(name, table.values.shape[1], *reach(table), " ".join(codes) or "right", error)
 
     @property

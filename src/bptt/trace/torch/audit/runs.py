@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from bptt.errors import InputError, ShapeError
+from bptt.errors import ShapeError
 from bptt.trace.torch.audit.double import copied, widened
 from bptt.trace.torch.audit.probe import Event, Probe, Site
 from bptt.trace.torch.audit.recipe import Recipe
@@ -118,6 +118,7 @@ class Program:
             if not bare:
                 stack.enter_context(patched(probe))  # type: ignore[arg-type]
             if run.recipe is not None:
+                run.recipe.probe = probe
                 pre, post = run.recipe.before_update, run.recipe.after_update
                 stack.callback(register_optimizer_step_pre_hook(pre).remove)
                 stack.callback(register_optimizer_step_post_hook(post).remove)
@@ -139,7 +140,7 @@ class Program:
             return
         losses = _vector(self.losses(outputs))
         probe.watching = False
-        if listen:
+        if listen and losses.requires_grad:
             for k in range(len(losses)):
                 run.k = k
                 losses[k].backward(retain_graph=True)
@@ -248,7 +249,4 @@ def _vector(losses: Any) -> Tensor:
     if not isinstance(losses, Tensor) or losses.dim() > 1 or not losses.numel():
         got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
         raise ShapeError("losses", got=got, expected="(K,), one loss per step", do="Add up over the batch first.")
-    if not losses.requires_grad:
-        do = "Check that the model runs with gradients enabled and that its outputs are not detached."
-        raise InputError("losses", got="numbers that no gradient can start from", expected="losses with a graph", do=do)
     return losses.reshape(-1)

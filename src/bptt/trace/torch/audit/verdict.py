@@ -79,14 +79,21 @@ def _where(measured: Measured, name: str, pattern: Pattern) -> tuple[str | None,
         borders = sorted(set(np.nonzero(states(measured.tables[name]) == CUT)[1].tolist()))
     if pattern.code in ("BPA102", "BPA103"):
         borders = [t]
-    inclusive = pattern.code[3] in "34" or pattern.code in ("BPA105", "BPA106")
+    of_use = pattern.code in ("BPA105", "BPA106")
     seen: list[Event] = []
     for t in borders:
         low, high = uses[t], uses[t + 1] if t + 1 < len(uses) else base.seen + 1
-        seen += [e for e in base.events if low + (not inclusive) <= e.at <= high and e.what != "zeros"]
-    if pattern.code[3] in "34":
-        seen = [event for event in seen if event.what.endswith(".backward")]
-    return use, _worst(seen)
+        if of_use:
+            low, high = uses[t - 1] + 1 if t else 0, uses[t]
+        elif pattern.code[3] == "1":
+            low += 1
+        seen += [e for e in base.events if low <= e.at <= high and e.what != "zeros" and (not e.of or name in e.of)]
+    own = [
+        event
+        for event in seen
+        if (event.of and of_use) or (event.what.endswith(".backward") and pattern.code[3] in "234")
+    ]
+    return use, _worst(own or [event for event in seen if not event.of])
 
 
 def _worst(events: list[Event]) -> Event | None:
