@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bptt.errors import InputError
-from bptt.trace.torch.audit.measure import counts, measure
+from bptt.trace.torch.audit.measure import counts, far_influence, measure
 from bptt.trace.torch.audit.result import Audit
 from bptt.trace.torch.audit.runs import Input, Program, Run, tensors_of
 from bptt.trace.torch.audit.show import Bar
@@ -83,7 +83,7 @@ def _judged(model: nn.Module, program: Program, base: Run, T: int) -> Audit:
     with Bar(sum(map(len, uses.values())) + sum(given.T for given in program.inputs)) as bar:
         measured = measure(program, T, base, uses, names, bar.tick)
     shown = {name: table for name, table in measured.tables.items() if table.values.shape[1] > 1}
-    found = findings(measured)
+    found = findings(measured, partial(far_influence, program, measured))
     shown |= {name: measured.tables[name] for one in found for name in one.parameters if name in measured.tables}
     return Audit(describe(model), shown or measured.tables, found, T, program.runs)
 

@@ -1,6 +1,7 @@
 """The tables: every use moved by ±ε, one at a time, beside what came back to it."""
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +98,23 @@ def _look_again(
 
 
 _ONE: Any = (np.ones(1, int), np.ones(1, int))
+
+
+def far_influence(program: Program, measured: Measured) -> bool:
+    """Whether a use changes the loss of any other step when it is moved by more than its own size.
+
+    Where small steps change nothing, units may be dead that a large step wakes; a state that begins anew stays so.
+    """
+    base = measured.base
+    for name, places in measured.uses.items():
+        table = measured.tables[name]
+        if len(places) < 2:
+            continue
+        for i, step in product(range(min(len(places), 3)), (3.0, -3.0, 30.0, -30.0)):
+            moved = program.run(base.sites, (places[i], name, step)).losses
+            if (moved != base.losses)[table.rows != table.columns[i]].any():
+                return True
+    return False
 
 
 def _noise(program: Program, base: Run) -> Array:

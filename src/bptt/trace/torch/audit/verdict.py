@@ -1,6 +1,7 @@
 """From tables to findings: what each table shows, in which line it begins, and what several tables show together."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,8 +15,8 @@ EVERYWHERE = ("BPA101", "BPA102", "BPA103", "BPA105", "BPA106", "BPA109")
 WORSE = ("no_grad", "detach()", "detach_()", ".data", "numpy()", "tolist()")
 
 
-def findings(measured: Measured) -> list[Finding]:
-    """All of them, those of several parameters as one."""
+def findings(measured: Measured, far: Callable[[], bool]) -> list[Finding]:
+    """All of them, those of several parameters as one; `far` tells whether large moves reach other steps."""
     shown: list[tuple[str, Pattern]] = []
     several = {name: table for name, table in measured.tables.items() if table.values.shape[1] > 1}
     for name, table in several.items():
@@ -26,7 +27,9 @@ def findings(measured: Measured) -> list[Finding]:
     recipe = measured.base.recipe
     if recipe is not None:
         shown = [(name, _by_hand(pattern, measured.tables[name], recipe)) for name, pattern in shown]
-    found = _merged(measured, shown) + _reset(measured, several)
+    found = _merged(measured, shown)
+    if not found and _stays(measured, several) and not far():
+        found = [_reset(measured, several)]
     return sorted(found + ([] if recipe is None else _of_recipe(recipe)), key=lambda one: one.code)
 
 
@@ -105,23 +108,29 @@ def _worst(events: list[Event]) -> Event | None:
     return None
 
 
-def _reset(measured: Measured, several: dict[str, Table]) -> list[Finding]:
-    """Whether nothing of any use or input reaches another step than its own."""
-    tables = [table for table in several.values() if len(set(table.columns.tolist())) > 1]
-    if not tables or measured.T < 2:
-        return []
-    for table in tables:
-        reach = ((table.values != 0) & table.changed) | (table.claims != 0)
-        if (reach & (lags(table) > 0)).any() or (len(table.values) == 1 and not reach.any()):
-            return []
+def _stays(measured: Measured, several: dict[str, Table]) -> bool:
+    """Whether uses and inputs reach their own step, and no other."""
+    tables = _over_steps(several)
+    reaches = [((table.values != 0) & table.changed) | (table.claims != 0) for table in tables.values()]
+    own = any(reach.any() for reach in reaches)
+    pairs = zip(reaches, tables.values(), strict=True)
+    return measured.T > 1 and own and not any((reach & (lags(table) > 0)).any() for reach, table in pairs)
+
+
+def _over_steps(several: dict[str, Table]) -> dict[str, Table]:
+    return {name: table for name, table in several.items() if len(set(table.columns.tolist())) > 1}
+
+
+def _reset(measured: Measured, several: dict[str, Table]) -> Finding:
+    """The finding, with the line where the state begins anew."""
+    tables = _over_steps(several)
     events = [event for event in measured.base.events if event.what == "zeros"]
     event = _worst(events) if len(events) > 1 else None
     cause, at = (None, None) if event is None else ("a fresh state", event.line)
-    border = (2, 1) if len(tables[0].values) > 1 else (1, max(tables[0].values.shape[1] - 1, 1))
-    names = [name for name, table in several.items() if any(table is one for one in tables)]
-    uses = next((measured.uses[name] for name in names if measured.uses[name]), [])
+    K, n = next(iter(tables.values())).values.shape
+    uses = next((measured.uses[name] for name in tables if measured.uses[name]), [])
     use = measured.base.sites[uses[0]].line if uses else None
-    return [find("BPA107", names, border, {}, use=use, cause=cause, cause_line=at)]
+    return find("BPA107", tables, (2, 1) if K > 1 else (1, n - 1), {}, use=use, cause=cause, cause_line=at)
 
 
 def _of_recipe(recipe: Recipe) -> list[Finding]:
