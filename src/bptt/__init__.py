@@ -24,6 +24,7 @@ _HOMES = {
     "Loss": "bptt.model",
     "Network": "bptt.model",
     "Windowed": "bptt.engine",
+    "audit": "bptt.trace",
     "check_gradient": "bptt.engine",
     "evaluate": "bptt.engine",
     "explain": "bptt.train",
@@ -38,7 +39,20 @@ _HOMES = {
     "truncation_bias": "bptt.diagnose",
     "watch": "bptt.trace",
 }
-_ROOMS = ("cells", "data", "diagnose", "engine", "errors", "ledger", "model", "report", "trace", "train", "uses")
+_ROOMS = (
+    "cells",
+    "data",
+    "diagnose",
+    "engine",
+    "errors",
+    "ledger",
+    "model",
+    "report",
+    "testing",
+    "trace",
+    "train",
+    "uses",
+)
 
 if TYPE_CHECKING:
     from bptt import trace
@@ -47,7 +61,7 @@ if TYPE_CHECKING:
     from bptt.engine import Checkpointed, Chunked, Full, Windowed, check_gradient, evaluate, gradient, predict, record
     from bptt.ledger import Ledger
     from bptt.model import Batch, Loss, Network
-    from bptt.trace import watch
+    from bptt.trace import audit, watch
     from bptt.train import explain, fit
 
 __all__ = [
@@ -59,6 +73,7 @@ __all__ = [
     "Loss",
     "Network",
     "Windowed",
+    "audit",
     "check_gradient",
     "evaluate",
     "explain",

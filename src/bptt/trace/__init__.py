@@ -21,6 +21,11 @@ class _Room(types.ModuleType):
         return adapter(model).trace(model, **options)
 
 
+def audit(model: Any, x: Any = None, losses: Any = None, **options: Any) -> Any:
+    """Whether a model's gradient is that of its values, use by use; see `bptt.trace.torch.audit`."""
+    return adapter(model).audit(model, x, losses, **options)
+
+
 def adapter(model: Any) -> Any:
     """The room of the framework that a model belongs to.
 

@@ -100,7 +100,7 @@ def call(model: nn.Module, batch: Any) -> Any:
 
 
 def default_losses(outputs: Any, T: int | None = None, batch_first: bool = False) -> Tensor:
-    """(K,) losses of whatever a model returns: one for each step, where an axis of T steps is found; else K = 1.
+    """(K,) losses of whatever a model returns: one for each step, where one of the first two axes is T; else K = 1.
 
     Each is the sum of the first floating tensor's numbers at that step, weighted by fixed random numbers: a way in
     which no symmetry of the model cancels.
@@ -124,7 +124,7 @@ def default_losses(outputs: Any, T: int | None = None, batch_first: bool = False
         return out[None]
     direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weighted = out * direction.to(out)
-    axes = [axis for axis in range(out.dim()) if out.shape[axis] == T]
+    axes = [axis for axis in range(min(out.dim(), 2)) if out.shape[axis] == T]
     if not axes:
         return weighted.sum()[None]
     axis = 1 if batch_first and 1 in axes else axes[0]

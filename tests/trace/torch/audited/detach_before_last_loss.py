@@ -1,0 +1,27 @@
+"""One loss at the end, and a detach on the way: the early steps learn nothing."""
+
+import torch
+from torch import nn
+
+CODE, BORDER = "BPA104", (1, 2)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(3, 4)
+        self.H = 4
+
+    def forward(self, x):
+        h, outs = x.new_zeros(x.shape[1], self.H), []
+        for t, row in enumerate(x):
+            if t == 2:
+                h = h.detach()  # here
+            h = self.cell(row, h)
+            outs.append(h)
+        return torch.stack(outs)
+
+
+def make():
+    torch.manual_seed(0)
+    return Net(), torch.randn(6, 2, 3), lambda out: out[-1].sum()
