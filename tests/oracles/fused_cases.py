@@ -204,7 +204,7 @@ class Built:
         drawn = nn.functional.dropout(torch.ones(sum(self.lengths), W, dtype=self.x.dtype), case.dropout)
         rows, at = [[] for _ in range(case.B)], 0
         for t in range(case.T):
-            for b in range(sum(L > t for L in self.lengths)):
+            for b in range(sum(t < L for L in self.lengths)):
                 rows[b].append(drawn[at])
                 at += 1
         return [torch.stack(r) for r in rows]

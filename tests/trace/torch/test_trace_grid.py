@@ -1,4 +1,4 @@
-"""Fused layers of torch, of every sort: a traced step is the untraced one, and dW_t is the gradient of an untied copy."""
+"""Fused layers of torch, of every sort: a traced step is the untraced one, and dW_t that of an untied copy."""
 
 import numpy as np
 import pytest

@@ -324,7 +324,7 @@ def test_a_function_of_ones_own_is_a_use():
         assert abs(ledger.step_gradients(name) - wanted.step_gradients(name)).max() <= 1e-12
 
 
-# ---- parts of a model, and more than one ------------------------------------------------------------------------------
+# ---- parts of a model, and more than one ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])

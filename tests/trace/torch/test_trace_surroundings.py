@@ -1,4 +1,4 @@
-"""What stands around a traced step: mixed precision, compilers, processes, threads, exceptions; nothing is left behind."""
+"""What stands around a traced step: mixed precision, compilers, processes, threads, exceptions; nothing is left."""
 
 import subprocess
 import sys
@@ -135,7 +135,7 @@ def test_autocast_agrees_to_the_rounding_of_bfloat16(kind):
     untraced, traced, ledger = both(Layer(kind).float(), lowered)
     assert difference(untraced, traced) <= 0.03
     assert ledger.residual <= 0.03
-    assert set(steps(ledger)[f"rnn.{n}"] for n in ("weight_ih_l0", "weight_hh_l0")) == {6}
+    assert {steps(ledger)[f"rnn.{n}"] for n in ("weight_ih_l0", "weight_hh_l0")} == {6}
 
 
 @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
@@ -229,7 +229,7 @@ def test_a_model_that_is_scripted_as_a_whole_is_an_error():
     model = torch.jit.script(Layer())
     with bptt.trace(model) as trace:
         plain(model)
-    with pytest.raises(bptt.errors.InputError, match="got no call of a parameter, .* inside a scripted function"):
+    with pytest.raises(bptt.errors.InputError, match=r"got no call of a parameter, .* inside a scripted function"):
         _ = trace.ledger
 
 
@@ -373,7 +373,7 @@ ENDS = {
     "a loss of something else": (
         Layer, elsewhere,
         "bptt.trace: got a backward pass that came to other parameters only, expected one through the recurrent part. "
-        "Call loss.backward() inside the with block, on a loss that depends on it.",
+        "Call loss.backward() on a loss of it.",
     ),
     "frozen": (
         lambda: frozen(Layer()), plain,
@@ -426,7 +426,7 @@ def test_a_trace_is_entered_once():
     with trace:
         pass
     with (
-        pytest.raises(bptt.errors.InputError, match="a trace that was entered before. Make a new one for each pass"),
+        pytest.raises(bptt.errors.InputError, match=r"a trace that was entered before. Make a new one for each pass"),
         trace,
     ):
         pass

@@ -150,7 +150,7 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
 
 
 def adds_up(ledger: Ledger, name: str, limit: float) -> bool:
-    """Whether the uses of a parameter add up to its gradient, as seen along one direction of it: far less work than all.
+    """Whether the uses of a parameter add up to its gradient, as seen along one direction: much less work than all.
 
     limit: of the difference, relative to the largest of what is added, well above rounding.
     """

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bptt.trace.torch.tracer import Source, Tracer
+from bptt.trace.torch.sources import Source
+from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.uses import Signal
 
 _OTHER = {"linear": "matmul", "matmul": "linear"}
@@ -44,7 +45,7 @@ def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     x, W, b = bound["input"], bound["weight"], bound.get("bias")
     if tracer.is_weight(x) or not _plain(tracer, W, b) or W.dim() != 2 or (b is not None and b.dim() != 1):
         return NotImplemented
-    wanted = [t for t in (W, b) if tracer.is_weight(t) and t.requires_grad]
+    wanted = [t for t in (W, b) if t is not None and tracer.is_weight(t) and t.requires_grad]
     if not wanted:
         return NotImplemented
     out = func(*args, **kwargs)

@@ -95,13 +95,11 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
 def lowered(data: Tensor, weights: list[Tensor], scans: int, packed: bool) -> bool:
     """Whether autocast has torch's own LSTM walk in half precision throughout, states and outputs too.
 
-    It does where oneDNN walks: on the CPU, not for packed sequences nor projections. Elsewhere only products are lowered.
+    It does where oneDNN walks: on the CPU, not packed, not projected. Elsewhere only products are lowered.
     """
-    return (
-        torch.is_autocast_enabled("cpu") and data.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled and not packed and len(weights) // scans in (2, 4)  # type: ignore[attr-defined]
-        and data.dtype in (torch.float32, torch.bfloat16) and data.numel() > 0
-    )  # fmt: skip
+    walks = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and data.device.type == "cpu"
+    fits = data.dtype in (torch.float32, torch.bfloat16) and data.numel() > 0
+    return torch.is_autocast_enabled("cpu") and walks and fits and not packed and len(weights) // scans in (2, 4)
 
 
 def _layers(

@@ -89,7 +89,7 @@ class Losses:
                     delta = delta.mT
                 self._take(name, record.order, None if delta is None else use_of(record, delta, 1), high - low, 1)
 
-    def _take(self, name: str, order: int, use: Use | None, K: int, n: int) -> None:
+    def _take(self, name: str, order: tuple[int, ...], use: Use | None, K: int, n: int) -> None:
         """What some losses say of the uses of one call."""
         shape, keep = tuple(self.tracer.parameters[name].shape), self.tracer.keep == "full"
         sizes = np.zeros((K, n)) if use is None else norms(use, shape)

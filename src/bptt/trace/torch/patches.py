@@ -16,7 +16,8 @@ from torch.autograd.function import _SingleLevelFunction as BELOW  # that Functi
 from torch.overrides import _get_current_function_mode_stack
 
 from bptt.trace.torch.compiled import CompiledScan
-from bptt.trace.torch.tracer import Entrance, Tracer
+from bptt.trace.torch.sources import Entrance
+from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.unroll import Begun
 
 GENERATOR = "_checkpoint_without_reentrant_generator"
@@ -62,6 +63,7 @@ def _replace() -> None:
     def segmented(function: Any, *args: Any, **kwargs: Any) -> Any:
         for tracer in tracers():
             function = tracer.again(function)
+        assert generator is not None
         return generator(function, *args, **kwargs)
 
     BELOW.apply = classmethod(watched)  # type: ignore[attr-defined]

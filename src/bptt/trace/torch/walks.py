@@ -8,7 +8,8 @@ from torch import Tensor
 
 from bptt.ledger.norms import pythagoras
 from bptt.ledger.reductions import matrices
-from bptt.trace.torch.tracer import Source, Tracer
+from bptt.trace.torch.sources import Source
+from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.uses import to_array
 from bptt.typing import Array
 from bptt.uses import Elementwise, Linear, Matmul, Ready, Use
