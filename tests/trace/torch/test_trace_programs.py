@@ -268,6 +268,41 @@ def test_checkpoints_around_parts_of_a_loop_keep_the_order_of_the_steps(reentran
         )
 
 
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_chunks_under_checkpoints_are_one_walk(reentrant, engine):
+    def step(model):
+        state, loss = (torch.zeros(1, 2, 4, dtype=X.dtype, requires_grad=True),) * 2, 0
+        for chunk in XG.split(2):
+            out, state = checkpoint(model.rnn, chunk, state, use_reentrant=reentrant)
+            loss = loss + (model.out(out) ** 2).sum()
+        loss.backward()
+
+    if reentrant:  # which hands a tuple of states on without a gradient, untraced as well
+        step = chunks_of_tensors
+
+    untraced, traced, ledger = both(Layer(), step, engine=engine)
+    assert difference(untraced, traced) <= FUSED
+    assert ledger.residual <= FUSED
+    assert list(ledger.states) == ["rnn.l0."]
+    assert ledger.states["rnn.l0."].shape == (7, 2)
+    _, _, whole = both(Layer(), plain, engine=engine)
+    assert abs(ledger.states["rnn.l0."] - whole.states["rnn.l0."]).max() <= 1e-12 * whole.states["rnn.l0."].max()
+
+
+def chunks_of_tensors(model):
+    def run(x, h, c):
+        out, (h, c) = model.rnn(x, (h, c))
+        return out, h, c
+
+    h = c = torch.zeros(1, 2, 4, dtype=X.dtype, requires_grad=True)
+    loss = 0
+    for chunk in XG.split(2):
+        out, h, c = checkpoint(run, chunk, h, c, use_reentrant=True)
+        loss = loss + (model.out(out) ** 2).sum()
+    loss.backward()
+
+
 def test_every_loss_alone_through_a_checkpoint_that_is_not_reentrant():
     def losses(model, wrapped):
         out = checkpoint(model, XG, use_reentrant=False) if wrapped else model(XG)

@@ -477,3 +477,37 @@ def test_a_second_derivative_is_refused_in_one_line(engine):
     ):
         penalty(model)
     assert "\n" not in str(caught.value)
+
+
+CALLS = [(Layer(), "compiled"), (Layer(), "torch"), (Loop(), "torch")]
+
+
+@pytest.mark.parametrize(("model", "engine"), CALLS)
+def test_an_input_that_is_written_into_after_the_block_is_refused_rather_than_believed(model, engine):
+    x = X.clone()
+    with bptt.trace(model, engine=engine) as trace:
+        (model(x) ** 2).sum().backward()
+    x.zero_()
+    with pytest.raises(bptt.errors.InputError, match=r"weight_ih.* that was written into since, expected the numbers"):
+        _ = trace.ledger
+
+
+@pytest.mark.parametrize(("model", "engine"), CALLS)
+def test_inputs_are_the_ledgers_own_once_it_was_asked_for(model, engine):
+    x = X.clone()
+    with bptt.trace(model, engine=engine) as trace:
+        (model(x) ** 2).sum().backward()
+    ledger = trace.ledger
+    x.zero_()
+    assert ledger.residual <= 1e-12
+
+
+def test_backward_after_the_block_is_one_line():
+    for model in (Layer(), Loop()):
+        with bptt.trace(model) as trace:
+            loss = (model(X) ** 2).sum()
+        loss.backward()
+        with pytest.raises(
+            bptt.errors.InputError, match=r"nothing that came back .* Call loss.backward\(\) inside the with"
+        ):
+            _ = trace.ledger

@@ -15,6 +15,7 @@ from bptt.cells import GRU, LSTM, RNN
 from bptt.trace.torch.compiled import compiled_scan
 from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.unroll import unrolled_scan
+from bptt.trace.torch.uses import version_of
 
 GATES = {"rnn": (), "gru": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 
@@ -83,10 +84,13 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         shape = Packed.of(sizes, data.device) if sizes is not None else None
         drop = dropout if train else 0.0
         scans = _scans(tracer, kind, nonlinearity, weights, layers, both)
+        before = len(tracer.walks)
         x, ends = _layers(tracer, scans, x, states, shape, drop, 2 if both else 1)
         out = x.transpose(0, 1) if batch_first else x
         after = [torch.stack(parts) for parts in zip(*ends, strict=True)]
-        tracer.note_ends(len(scans), states, after)
+        for walk in tracer.walks[before:]:
+            i = next(i for i, scan in enumerate(scans) if scan is walk.scan)
+            walk.begins, walk.ends = (tuple(part[i].detach() for part in parts) for parts in (states, after))
         return (out, *after)
 
     return call
@@ -125,7 +129,11 @@ def _scan(
     """One scan on the engine that can: outputs (T, B, W) and the state after."""
     valid = None if packed is None else packed.valid
     walk = compiled_scan if tracer.compiles(x, *state, *scan.weights) else unrolled_scan
-    return walk(tracer, scan, x, state, valid)
+    before = len(tracer.walks)
+    found = walk(tracer, scan, x, state, valid)
+    for made in tracer.walks[before:]:
+        made.saw = x.detach(), version_of(x)
+    return found
 
 
 def _scans(tracer: Tracer, kind: str, nonlinearity: str, weights: Any, layers: int, both: bool) -> list[Scan]:

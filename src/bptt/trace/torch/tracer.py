@@ -26,7 +26,7 @@ from bptt.trace.torch.sources import (
     tensors_in,
     writes,
 )  # fmt: skip
-from bptt.trace.torch.uses import Record, Signal, to_array
+from bptt.trace.torch.uses import Record, Signal, to_array, version_of
 from bptt.typing import Array
 
 PASS = {torch.autograd.grad, torch.autograd.backward, Tensor.backward, Tensor.register_hook}
@@ -273,11 +273,6 @@ class Tracer(TorchFunctionMode):
         walk.inputs, walk.outputs = (inputs, outputs) if self.handles else ((), ())
         self.walks.append(walk)
 
-    def note_ends(self, scans: int, before: list[Tensor], after: list[Tensor]) -> None:
-        """Where the last so many walks began and ended, to know whether a later one goes on from there."""
-        for i, walk in enumerate(self.walks[-scans:]):
-            walk.begins, walk.ends = (tuple(part[i].detach() for part in parts) for parts in (before, after))
-
     def note_unrolled(self, walk: Any, listener: Any) -> None:
         """A walk in torch's own operations, and what listens to it."""
         walk.listener = listener
@@ -296,7 +291,7 @@ class Tracer(TorchFunctionMode):
         signal = Signal() if signal is None else signal
         kept = (handle, source) if self.handles else (None, None)
         z = None if z is None else z.detach()
-        self.records.setdefault(name, []).append(Record(place, kind, z, signal, turned, *kept))
+        self.records.setdefault(name, []).append(Record(place, kind, z, signal, turned, *kept, version_of(z)))
         return signal
 
     def place(self) -> tuple[int, ...] | None:
@@ -364,12 +359,14 @@ class Tracer(TorchFunctionMode):
 
     def settle(self) -> None:
         """All of it has come back."""
+        self.walks.sort(key=lambda walk: walk.order)  # checkpoints make them from the last to the first
         for walk in self.walks:
             if walk.listener is not None:
                 walk.listener.settle()
                 walk.listener = None
             elif not walk.times and walk.live:
                 walk.take_nothing(self)
+            walk.own()
 
     def close(self) -> None:
         """Hold nothing of the graph."""
