@@ -421,6 +421,16 @@ def test_a_layer_that_the_loss_does_not_see_has_uses_of_zero():
         assert norms[7:].min() > 0
 
 
+def test_uses_that_cancel_to_the_last_bit_have_a_residual_of_rounding():
+    def step(model):
+        (model(X) - model(X.flip(0))).pow(2).sum().backward()
+
+    _, _, ledger = both(Layer(), step)
+    assert abs(ledger.gradient("out.bias")).max() == 0
+    assert ledger.norms("out.bias").min() > 0
+    assert ledger.residual <= 1e-12
+
+
 def test_a_learned_start_of_every_chunk_is_a_use_of_each():
     class Starts(Layer):
         def __init__(self):
