@@ -359,6 +359,30 @@ def test_a_function_of_ones_own_is_a_use():
         assert abs(ledger.step_gradients(name) - wanted.step_gradients(name)).max() <= 1e-12
 
 
+def test_every_loss_alone_where_a_part_takes_no_batch():
+    found = []
+    for product in (Product.apply, torch.matmul):
+        with bptt.trace(model := Own(product), map=True, keep="full") as trace:
+            trace.backward((model(X) ** 2).sum((1, 2)))
+        found.append(trace.ledger)
+    for name in "WU":
+        assert abs(found[0].contributions(name) - found[1].contributions(name)).max() <= 1e-12
+
+
+def test_every_loss_alone_through_a_checkpoint_with_random_numbers():
+    model, drop, found = Loop(), nn.Dropout(0.5), []
+    for wrapped in (True, False):
+        torch.manual_seed(2)
+        with bptt.trace(model, map=True, keep="full") as trace:
+            run = lambda x: drop(model(x))  # noqa: E731
+            out = checkpoint(run, XG, use_reentrant=False) if wrapped else run(XG)
+            trace.backward((out**2).sum((1, 2)))
+        found.append((trace.ledger, torch.get_rng_state()))
+    assert torch.equal(found[0][1], found[1][1])
+    for name in found[0][0].names:
+        assert abs(found[0][0].contributions(name) - found[1][0].contributions(name)).max() <= 1e-12
+
+
 # ---- parts of a model, and more than one ----------------------------------------------------------------------------
 
 
