@@ -1,6 +1,6 @@
 """Recurrent models by hand, each written once and run twice: as a module, and with a copy of its own for every use.
 
-A model asks for a weight by `use(name, of)`, which gives a function of no arguments. The module's gives of(W), worked out
+A model asks for a weight by `use(name, of)`, which gives a function of no arguments. The module's gives of(W), made
 once before the loop; the untied one's gives of(copy) of a new copy at every call. So what is hoisted out of a loop is
 one tensor for the module, and a use at every call for the twin.
 """
@@ -176,7 +176,8 @@ MODELS = {
         ),
     ),
     "broadcasting": model(
-        WUB, lambda w, x, s: torch.tanh((x[:, :, None] * w["W"]()).sum(1) + (s[:, :, None] * w["U"]()).sum(1) + w["b"]())
+        WUB,
+        lambda w, x, s: torch.tanh((x[:, :, None] * w["W"]()).sum(1) + (s[:, :, None] * w["U"]()).sum(1) + w["b"]()),
     ),
     "bmm": model(
         {"W": (D, H), "U": (1, H, H)},
@@ -238,5 +239,7 @@ MODELS = {
         {"W": (D, H), "U": (H, H)},
         lambda w, x, s: torch.tanh(torch.cat([x, s], 1) @ torch.cat([w["W"](), w["U"]()])),
     ),
-    "batch of one": model({"W": (D, H), "U": (H, H)}, lambda w, x, s: torch.tanh(x[0] @ w["W"]() + s[0] @ w["U"]()) + 0 * s),
+    "batch of one": model(
+        {"W": (D, H), "U": (H, H)}, lambda w, x, s: torch.tanh(x[0] @ w["W"]() + s[0] @ w["U"]()) + 0 * s
+    ),
 }  # fmt: skip

@@ -65,7 +65,7 @@ def both(model, step, **options):
 
 
 def difference(untraced, traced):
-    """The largest difference, relative to the largest gradient; infinite where something is absent or not the same sort."""
+    """The largest difference, relative to the largest gradient; infinite where something is absent."""
     if untraced.keys() != traced.keys() or not torch.equal(untraced["random"], traced["random"]):
         return float("inf")
     scale = max((float(a.abs().max()) for n, a in untraced.items() if n.startswith("d")), default=1.0)

@@ -1,4 +1,4 @@
-"""`nn.RNN`, `nn.GRU` and `nn.LSTM` written out, with a copy of its own for every use of every weight.
+"""`nn.RNN`, `nn.GRU` and `nn.LSTM` written out, every use of every weight with a copy of its own, for autograd.
 
 Sequences are walked one by one, each for its own length, so there is no padding, and states are plain vectors. A zero
 is added to every state; the derivative by it is ∂J/∂s. It shares no code with the package, and follows the equations of

@@ -316,7 +316,9 @@ class Ledger:
             sums = [of.total_by_steps(use, dW.shape)]
             if name in self.loss_uses:
                 sums.append(of.total(of.over_losses(self.loss_uses[name]), dW.shape))
-            out[name] = max(residual(found, dW) for found in sums)
+            # where all uses cancel to the last bit, what they add up to is measured against the uses themselves
+            scale = norm(dW) or float(size.norms(use, dW.shape).sum())
+            out[name] = max(norm(found - dW) / scale if scale else residual(found, dW) for found in sums)
         return out
 
     @property

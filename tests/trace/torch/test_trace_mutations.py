@@ -150,15 +150,17 @@ def function(module, name):
 
 
 SCAN, PRODUCT = function(fused, "unrolled_scan"), method(unroll._Listener, "product")
+IDENTITY, FIRST = "device=self.losses.device)[low:high]", "slice(None, None, -1) if self.scan.reverse"
 MUTATIONS = {
     "another kind of product": (calls, '"linear", _matrix(x), signal, out)', '"matmul", _matrix(x), signal, out)',
                                 linear_of, by_hand("F.linear")),
-    "columns not turned": (calls, "signal, out, x.dim() == 2)", "signal, out, False)", linear_of, by_hand("W @ x, columns")),
+    "columns not turned": (calls, "signal, out, x.dim() == 2)", "signal, out, False)", linear_of,
+                           by_hand("W @ x, columns")),
     "a transpose forgotten": (calls, "_OTHER[kind] if source.flipped else kind", "kind", linear_of,
                               by_hand("hoisted transposes")),
     "a transpose of the gradient forgotten": (tracer, "g.t() if source.flipped else g", "g",
                                               method(tracer.Tracer, "ready"), by_hand("addmm, hoisted transposes")),
-    "uses in the wrong order": (assemble, "key=lambda entry: entry.order)", "key=lambda entry: entry.order, reverse=True)",
+    "uses in the wrong order": (assemble, "lambda entry: entry.order)", "lambda entry: entry.order, reverse=True)",
                                 function(assemble, "entries"), by_hand("x @ W")),
     "the scale ignored": (assemble, "_scaled(w, 1 / tracer.scale)", "_scaled(w, 1)", function(assemble, "entries"),
                           by_hand("x @ W", 8.0)),
@@ -166,7 +168,8 @@ MUTATIONS = {
                                   method(tracer.Tracer, "generic"), by_hand("dropconnect")),
     "a state taken for a weight": (tracer, "if func in PRODUCTS:", "if False:", method(tracer.Tracer, "generic"),
                                    by_hand("autonomous")),
-    "parts of a gradient lost": (tracer, "if known is None else known + g.detach()", "", method(tracer.Tracer, "gradient_hook"),
+    "parts of a gradient lost": (tracer, "if known is None else known + g.detach()", "",
+                                 method(tracer.Tracer, "gradient_hook"),
                                  of_steps(Loop, in_two_passes)),
     "a checkpoint's second call not recorded": (tracer, "self.again(function, place)(", "self.again(function)(",
                                                 method(tracer.Tracer, "segment"), of_steps(Layer, under_a_checkpoint)),
@@ -183,11 +186,11 @@ MUTATIONS = {
                                 function(compiled, "theirs"), of_layer(COMPILED)),
     "the other use of a GRU": (walks, 'uses["b_hh" if kind == "gru" else "b"]', 'uses["b"]',
                                function(walks, "in_slots"), of_layer(COMPILED)),
-    "states of the other direction": (walks, "slice(None, None, -1) if self.scan.reverse", "slice(None) if self.scan.reverse",
+    "states of the other direction": (walks, FIRST, "slice(None) if self.scan.reverse",
                                       method(walks.Walk, "_take_states"), of_layer(COMPILED)),
     "adjoints not added": (losses, "adjoint if known is None else known + adjoint", "adjoint", function(losses, "_add"),
                            of_layer(COMPILED, each=True)),
-    "losses in the wrong order": (losses, "device=self.losses.device)[low:high]", "device=self.losses.device)[low:high].flip(0)",
+    "losses in the wrong order": (losses, IDENTITY, IDENTITY + ".flip(0)",
                                   method(losses.Losses, "_sweep"), by_hand("x @ W")),
     "contributions not turned": (losses, "delta = delta.mT", "delta = delta", method(losses.Losses, "_sweep"),
                                  by_hand("addmm, hoisted transposes")),

@@ -268,6 +268,41 @@ def test_checkpoints_around_parts_of_a_loop_keep_the_order_of_the_steps(reentran
         )
 
 
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_chunks_under_checkpoints_are_one_walk(reentrant, engine):
+    def step(model):
+        state, loss = (torch.zeros(1, 2, 4, dtype=X.dtype, requires_grad=True),) * 2, 0
+        for chunk in XG.split(2):
+            out, state = checkpoint(model.rnn, chunk, state, use_reentrant=reentrant)
+            loss = loss + (model.out(out) ** 2).sum()
+        loss.backward()
+
+    if reentrant:  # which hands a tuple of states on without a gradient, untraced as well
+        step = chunks_of_tensors
+
+    untraced, traced, ledger = both(Layer(), step, engine=engine)
+    assert difference(untraced, traced) <= FUSED
+    assert ledger.residual <= FUSED
+    assert list(ledger.states) == ["rnn.l0."]
+    assert ledger.states["rnn.l0."].shape == (7, 2)
+    _, _, whole = both(Layer(), plain, engine=engine)
+    assert abs(ledger.states["rnn.l0."] - whole.states["rnn.l0."]).max() <= 1e-12 * whole.states["rnn.l0."].max()
+
+
+def chunks_of_tensors(model):
+    def run(x, h, c):
+        out, (h, c) = model.rnn(x, (h, c))
+        return out, h, c
+
+    h = c = torch.zeros(1, 2, 4, dtype=X.dtype, requires_grad=True)
+    loss = 0
+    for chunk in XG.split(2):
+        out, h, c = checkpoint(run, chunk, h, c, use_reentrant=True)
+        loss = loss + (model.out(out) ** 2).sum()
+    loss.backward()
+
+
 def test_every_loss_alone_through_a_checkpoint_that_is_not_reentrant():
     def losses(model, wrapped):
         out = checkpoint(model, XG, use_reentrant=False) if wrapped else model(XG)
@@ -324,7 +359,31 @@ def test_a_function_of_ones_own_is_a_use():
         assert abs(ledger.step_gradients(name) - wanted.step_gradients(name)).max() <= 1e-12
 
 
-# ---- parts of a model, and more than one ------------------------------------------------------------------------------
+def test_every_loss_alone_where_a_part_takes_no_batch():
+    found = []
+    for product in (Product.apply, torch.matmul):
+        with bptt.trace(model := Own(product), map=True, keep="full") as trace:
+            trace.backward((model(X) ** 2).sum((1, 2)))
+        found.append(trace.ledger)
+    for name in "WU":
+        assert abs(found[0].contributions(name) - found[1].contributions(name)).max() <= 1e-12
+
+
+def test_every_loss_alone_through_a_checkpoint_with_random_numbers():
+    model, drop, found = Loop(), nn.Dropout(0.5), []
+    for wrapped in (True, False):
+        torch.manual_seed(2)
+        with bptt.trace(model, map=True, keep="full") as trace:
+            run = lambda x: drop(model(x))  # noqa: E731
+            out = checkpoint(run, XG, use_reentrant=False) if wrapped else run(XG)
+            trace.backward((out**2).sum((1, 2)))
+        found.append((trace.ledger, torch.get_rng_state()))
+    assert torch.equal(found[0][1], found[1][1])
+    for name in found[0][0].names:
+        assert abs(found[0][0].contributions(name) - found[1][0].contributions(name)).max() <= 1e-12
+
+
+# ---- parts of a model, and more than one ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
@@ -384,6 +443,16 @@ def test_a_layer_that_the_loss_does_not_see_has_uses_of_zero():
         norms = ledger.norms("rnn.weight_hh_l0")
         assert norms[:6].max() == 0
         assert norms[7:].min() > 0
+
+
+def test_uses_that_cancel_to_the_last_bit_have_a_residual_of_rounding():
+    def step(model):
+        (model(X) - model(X.flip(0))).pow(2).sum().backward()
+
+    _, _, ledger = both(Layer(), step)
+    assert abs(ledger.gradient("out.bias")).max() == 0
+    assert ledger.norms("out.bias").min() > 0
+    assert ledger.residual <= 1e-12
 
 
 def test_a_learned_start_of_every_chunk_is_a_use_of_each():

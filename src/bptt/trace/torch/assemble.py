@@ -10,7 +10,7 @@ import torch
 from bptt.ledger import Ledger, Place
 from bptt.ledger.files import SCHEMA
 from bptt.ledger.reductions import count, first, matrices
-from bptt.trace.torch.uses import Record, use_of
+from bptt.trace.torch.uses import Record, check_version, use_of
 from bptt.trace.torch.walks import Walk, Walked
 from bptt.typing import Array
 from bptt.uses import Columns, Elementwise, Linear, Matmul, Ready, Use, with_factors
@@ -24,7 +24,7 @@ def entries(tracer: Any) -> dict[str, list[Walked]]:
     found: dict[str, list[Walked]] = {}
     for name, records in tracer.records.items():
         shape = tuple(tracer.parameters[name].shape)
-        found[name] = [Walked(r.order, _one(r, shape)) for r in records]
+        found[name] = [Walked(r.order, _one(name, r, shape), None, None) for r in records]
     for walk in tracer.walks:
         for name, uses in walk.uses.items():
             found.setdefault(name, []).extend(uses)
@@ -32,7 +32,8 @@ def entries(tracer: Any) -> dict[str, list[Walked]]:
     return {name: sorted(scaled[name], key=lambda entry: entry.order) for name in tracer.parameters if name in scaled}
 
 
-def _one(record: Record, shape: tuple[int, ...]) -> Use:
+def _one(name: str, record: Record, shape: tuple[int, ...]) -> Use:
+    check_version(name, record.z, record.version)
     delta = record.signal.delta
     return use_of(record, _nothing(record, shape) if delta is None else delta)
 
@@ -155,7 +156,7 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
 
 
 def adds_up(ledger: Ledger, name: str, limit: float) -> bool:
-    """Whether the uses of a parameter add up to its gradient, seen along one direction: far less work than all of it.
+    """Whether the uses of a parameter add up to its gradient, as seen along one direction: much less work than all.
 
     limit: of the difference, relative to the largest of what is added, well above rounding.
     Of numbers that are not finite nothing can be said.

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bptt.trace.torch.tracer import Source, Tracer
+from bptt.trace.torch.sources import Source
+from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.uses import Signal
 
 _OTHER = {"linear": "matmul", "matmul": "linear"}

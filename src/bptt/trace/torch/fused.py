@@ -15,6 +15,7 @@ from bptt.cells import GRU, LSTM, RNN
 from bptt.trace.torch.compiled import compiled_scan
 from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.unroll import unrolled_scan
+from bptt.trace.torch.uses import version_of
 
 GATES = {"rnn": (), "gru": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 
@@ -83,10 +84,13 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         shape = Packed.of(sizes, data.device) if sizes is not None else None
         drop = dropout if train else 0.0
         scans = _scans(tracer, kind, nonlinearity, weights, layers, both)
+        before = len(tracer.walks)
         x, ends = _layers(tracer, scans, x, states, shape, drop, 2 if both else 1)
         out = x.transpose(0, 1) if batch_first else x
         after = [torch.stack(parts) for parts in zip(*ends, strict=True)]
-        tracer.note_ends(len(scans), states, after)
+        for walk in tracer.walks[before:]:
+            i = next(i for i, scan in enumerate(scans) if scan is walk.scan)
+            walk.begins, walk.ends = (tuple(part[i].detach() for part in parts) for parts in (states, after))
         return (out, *after)
 
     return call
@@ -95,14 +99,11 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
 def lowered(data: Tensor, weights: list[Tensor], scans: int, packed: bool) -> bool:
     """Whether autocast has torch's own LSTM walk in half precision throughout, states and outputs too.
 
-    It does where oneDNN walks: on the CPU, not for packed sequences nor projections. Elsewhere products alone are.
+    It does where oneDNN walks: on the CPU, not packed, not projected. Elsewhere only products are lowered.
     """
-    return bool(
-        torch.is_autocast_enabled("cpu") and data.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
-        and not packed and len(weights) // scans in (2, 4)
-        and data.dtype in (torch.float32, torch.bfloat16) and data.numel() > 0
-    )  # fmt: skip
+    walks = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and data.device.type == "cpu"
+    fits = data.dtype in (torch.float32, torch.bfloat16) and data.numel() > 0
+    return torch.is_autocast_enabled("cpu") and walks and fits and not packed and len(weights) // scans in (2, 4)
 
 
 def _layers(
@@ -128,7 +129,11 @@ def _scan(
     """One scan on the engine that can: outputs (T, B, W) and the state after."""
     valid = None if packed is None else packed.valid
     walk = compiled_scan if tracer.compiles(x, *state, *scan.weights) else unrolled_scan
-    return walk(tracer, scan, x, state, valid)
+    before = len(tracer.walks)
+    found = walk(tracer, scan, x, state, valid)
+    for made in tracer.walks[before:]:
+        made.saw = x.detach(), version_of(x)
+    return found
 
 
 def _scans(tracer: Tracer, kind: str, nonlinearity: str, weights: Any, layers: int, both: bool) -> list[Scan]:

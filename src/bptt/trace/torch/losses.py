@@ -244,10 +244,28 @@ def _positions(at: Any, K: int) -> Array | None:
 
 def _add(adjoints: dict[int, Tensor], outputs: list[Tensor], given: list[Tensor], targets: list[Tensor]) -> None:
     """A batch of adjoints taken from outputs to targets, added to what came there before."""
-    found = torch.autograd.grad(
-        outputs, targets, given, retain_graph=True, is_grads_batched=True, allow_unused=True
-    )  # fmt: skip
+    found = _batched(outputs, targets, given)
     for target, adjoint in zip(targets, found, strict=True):
         if adjoint is not None:
             known = adjoints.get(id(target))
             adjoints[id(target)] = adjoint if known is None else known + adjoint
+
+
+def _batched(outputs: list[Tensor], targets: list[Tensor], given: list[Tensor]) -> list[Tensor | None]:
+    """Gradients of a batch of adjoints, all at once; one by one where the graph has a part that takes no batch.
+
+    Such are functions of the program's own that go by NumPy, and checkpoints with random numbers in them.
+    """
+    try:
+        found = torch.autograd.grad(
+            outputs, targets, given, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )  # fmt: skip
+        return list(found)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("vmap", "atching rule", "storage")):
+            raise
+    rows = [
+        torch.autograd.grad(outputs, targets, [g[k] for g in given], retain_graph=True, allow_unused=True)
+        for k in range(len(given[0]))
+    ]
+    return [None if column[0] is None else torch.stack(column) for column in zip(*rows, strict=True)]

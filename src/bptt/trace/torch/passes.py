@@ -16,8 +16,8 @@ import torch
 
 from bptt.ledger import Ledger
 from bptt.trace.torch.patches import patched
+from bptt.trace.torch.sources import tensors_in
 from bptt.trace.torch.tracer import Tracer
-from bptt.trace.torch.tracer import _tensors as tensors_in
 from bptt.trace.torch.tracing import Trace
 from bptt.trace.torch.uses import Signal
 

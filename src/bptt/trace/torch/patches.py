@@ -16,7 +16,8 @@ from torch.autograd.function import _SingleLevelFunction as BELOW  # that Functi
 from torch.overrides import _get_current_function_mode_stack
 
 from bptt.trace.torch.compiled import CompiledScan
-from bptt.trace.torch.tracer import Entrance, Tracer
+from bptt.trace.torch.sources import Entrance
+from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.unroll import Begun
 
 GENERATOR = "_checkpoint_without_reentrant_generator"
@@ -63,6 +64,7 @@ def _replace() -> None:
     def segmented(function: Any, *args: Any, **kwargs: Any) -> Any:
         for tracer in tracers():
             function = tracer.again(function)
+        assert generator is not None
         return generator(function, *args, **kwargs)
 
     BELOW.apply = classmethod(watched)  # type: ignore[attr-defined]
@@ -77,6 +79,6 @@ def _put_back() -> None:
         setattr(checkpoints, GENERATOR, generator)
 
 
-def tracers() -> list[Tracer]:
-    """Those that are on in this thread, the outermost first."""
-    return [mode for mode in _get_current_function_mode_stack() if isinstance(mode, Tracer)]
+def tracers() -> list[Any]:
+    """Those that are on in this thread, the outermost first; the mode of an audit is one too."""
+    return [mode for mode in _get_current_function_mode_stack() if hasattr(mode, "own_function")]

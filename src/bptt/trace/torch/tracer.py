@@ -7,7 +7,7 @@ output; neither changes a bit of what is computed. Fused recurrent layers are wa
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,39 +15,22 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from bptt.ledger import Place
-from bptt.trace.torch.uses import Record, Signal, to_array
+from bptt.trace.torch.sources import (
+    FLIPS,
+    MASKS,
+    PRODUCTS,
+    Counter,
+    Entrance,
+    Source,
+    replaced,
+    tensors_in,
+    writes,
+)  # fmt: skip
+from bptt.trace.torch.uses import Record, Signal, to_array, version_of
 from bptt.typing import Array
 
 PASS = {torch.autograd.grad, torch.autograd.backward, Tensor.backward, Tensor.register_hook}
-PRODUCTS: Any = {
-    torch.nn.functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.mm, Tensor.mm,
-    torch.bmm, Tensor.bmm, torch.mv, Tensor.mv, torch.addmm, Tensor.addmm, torch.baddbmm, torch.einsum,
-}  # fmt: skip
-MASKS: Any = {
-    torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, Tensor.__imul__, torch.div, Tensor.div,
-    Tensor.__truediv__, Tensor.div_, torch.masked_fill, Tensor.masked_fill, Tensor.masked_fill_, torch.where,
-    Tensor.where,
-}  # fmt: skip
 BACKWARD = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
-FLIPS: Any = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__, Tensor.transpose, torch.transpose}  # type: ignore
-
-
-class Source(NamedTuple):
-    """Where a tensor comes from: a parameter, its transpose, or what was worked out from parameters alone.
-
-    tensor: itself, or an `Entrance` to its graph.  name: of the parameter it is, or is the transpose of; else None.
-    roots: names of the parameters it was worked out from; none for a constant.
-    """
-
-    tensor: Tensor
-    name: str | None
-    flipped: bool = False
-    roots: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every parameter behind it."""
-        return self.roots if self.name is None else (self.name,)
 
 
 Call = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -101,12 +84,12 @@ class Tracer(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One call of torch."""
         kwargs = kwargs or {}
-        if func in PASS or getattr(func, "__name__", "") == "__set__":
+        if func in PASS:
             if func in BACKWARD:
                 some = func is torch.autograd.grad or kwargs.get("inputs") is not None
                 self.note_losses(args[0] if args else kwargs.get("tensors", kwargs.get("outputs")), some)
             return func(*args, **kwargs)
-        if not self._touches(args, kwargs):
+        if not self._touches(args, kwargs) or getattr(func, "__name__", "") == "__set__":  # such as p.grad = g
             return func(*args, **kwargs)
         call = self.calls.get(func)
         if call is not None:
@@ -151,19 +134,19 @@ class Tracer(TorchFunctionMode):
         """A function of which nothing is known: a parameter among data is a use; one among parameters is no use yet."""
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        tensors = list(_tensors((*args, *kwargs.values())))
+        tensors = list(tensors_in((*args, *kwargs.values())))
         if func in PRODUCTS:
             self._let_go_of_states(tensors)
         if all(map(self._given, tensors)) or (func in MASKS and self._masks(tensors)):
             out = func(*args, **kwargs)
             self._derive(func, tensors, out)
             return out
-        if _writes(func) and args and self.worked_out(args[0]):
+        if writes(func) and args and self.worked_out(args[0]):
             self._let_go(args[0])
         aliases = {id(t): self.alias(t) for t in tensors if self.is_weight(t) and t.requires_grad}
         if not aliases:
             return func(*args, **kwargs)
-        return func(*_replaced(args, aliases), **{k: _replaced((v,), aliases)[0] for k, v in kwargs.items()})
+        return func(*replaced(args, aliases), **{k: replaced((v,), aliases)[0] for k, v in kwargs.items()})
 
     def used(self, tensor: Tensor) -> Tensor:
         """An alias of a parameter that is used here as data is, such as a start that is learned."""
@@ -262,7 +245,7 @@ class Tracer(TorchFunctionMode):
         self.worn |= {id(t) for t in tensors if id(t) in self.known}
         sources = [self.known[id(t)] for t in tensors if id(t) in self.known]
         names = tuple(dict.fromkeys(name for source in sources for name in source.names))
-        for made in _tensors((out,)):
+        for made in tensors_in((out,)):
             if id(made) in self.known or (names and not made.requires_grad):
                 continue
             source = Source(made, None, roots=names)
@@ -293,11 +276,6 @@ class Tracer(TorchFunctionMode):
         walk.inputs, walk.outputs = (inputs, outputs) if self.handles else ((), ())
         self.walks.append(walk)
 
-    def note_ends(self, scans: int, before: list[Tensor], after: list[Tensor]) -> None:
-        """Where the last so many walks began and ended, to know whether a later one goes on from there."""
-        for i, walk in enumerate(self.walks[-scans:]):
-            walk.begins, walk.ends = (tuple(part[i].detach() for part in parts) for parts in (before, after))
-
     def note_unrolled(self, walk: Any, listener: Any) -> None:
         """A walk in torch's own operations, and what listens to it."""
         walk.listener = listener
@@ -316,7 +294,7 @@ class Tracer(TorchFunctionMode):
         signal = Signal() if signal is None else signal
         kept = (handle, source) if self.handles else (None, None)
         z = None if z is None else z.detach()
-        self.records.setdefault(name, []).append(Record(place, kind, z, signal, turned, *kept))
+        self.records.setdefault(name, []).append(Record(place, kind, z, signal, turned, *kept, version_of(z)))
         return signal
 
     def place(self) -> tuple[int, ...] | None:
@@ -388,12 +366,14 @@ class Tracer(TorchFunctionMode):
 
     def settle(self) -> None:
         """All of it has come back."""
+        self.walks.sort(key=lambda walk: walk.order)  # checkpoints make them from the last to the first
         for walk in self.walks:
             if walk.listener is not None:
                 walk.listener.settle()
                 walk.listener = None
             elif not walk.times and walk.live:
                 walk.take_nothing(self)
+            walk.own()
 
     def close(self) -> None:
         """Hold nothing of the graph."""
@@ -435,68 +415,6 @@ class Tracer(TorchFunctionMode):
         return run
 
 
-class Entrance(torch.autograd.Function):
-    """The graph of a tensor as it is now, whatever is written into the tensor later; no numbers are in it."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        """One element, seen as many."""
-        return tensor.new_empty(()).expand(tensor.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore[bad-override]
-        """As it comes."""
-        return grad_outputs[0]
-
-
-class Counter:
-    """Places of calls, one after the other: (0,), (1,), …; those of a checkpoint that stands at (4,): (4, 0), (4, 1), …
-
-    prefix: place of what they are in; None where they have been recorded before.
-    """
-
-    def __init__(self, prefix: tuple[int, ...] | None):
-        self.prefix, self.count = prefix, 0
-
-    def next(self) -> tuple[int, ...] | None:
-        """The next place."""
-        self.count += 1
-        return None if self.prefix is None else (*self.prefix, self.count - 1)
-
-
 def is_on(tracer: Tracer) -> bool:
     """Whether the mode is on, here and now."""
     return tracer in _get_current_function_mode_stack()
-
-
-def _writes(func: Any) -> bool:
-    """Whether a function writes into its first argument."""
-    name = getattr(func, "__name__", "")
-    return name == "__setitem__" or name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """Every tensor in nested lists, tuples and dicts."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
-
-
-def _replaced(values: Any, by: dict[int, Tensor]) -> Any:
-    """The same nest with some tensors replaced."""
-    out = []
-    for value in values:
-        if id(value) in by:
-            value = by[id(value)]
-        elif isinstance(value, dict):
-            value = dict(zip(value, _replaced(list(value.values()), by), strict=True))
-        elif isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-            value = _replaced(value, by)
-        out.append(value)
-    if isinstance(values, tuple):
-        return type(values)(*out) if hasattr(values, "_fields") else tuple(out)
-    return out

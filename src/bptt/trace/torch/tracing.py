@@ -106,16 +106,15 @@ class Trace:
         if times > 1:
             do = "Add the losses up and go back once, or trace each pass on its own."
             raise InputError(what, got=f"{times} backward passes over one forward pass", expected="one", do=do)
+        if not tracer.gradients:
+            do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
+            raise InputError(what, got="nothing that came back to a parameter", expected="a backward pass", do=do)
         if not tracer.reused():
             raise InputError(what, got="no parameter that was used more than once", expected="a recurrent model",
                              do=frozen(self.model) or (UNSEEN if tracer.unseen() else None))  # fmt: skip
         if not any(tracer.came_back(name) for name in tracer.reused()):
-            if times:
-                do = "Call loss.backward() inside the with block, on a loss that depends on it."
-                got = "a backward pass that came to other parameters only"
-                raise InputError(what, got=got, expected="one through the recurrent part", do=do)
-            do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
-            raise InputError(what, got="nothing that came back to a parameter", expected="a backward pass", do=do)
+            got, do = "a backward pass that came to other parameters only", "Call loss.backward() on a loss of it."
+            raise InputError(what, got=got, expected="one through the recurrent part", do=do)
         if self.map and self._losses is None:
             do = "Call trace.backward(losses) in place of loss.backward()."
             raise InputError(what, got="map=True and no losses of their own", expected="a vector of them", do=do)
@@ -145,10 +144,10 @@ def trace(
 ) -> Trace:
     """A context in which a model's forward and backward pass are recorded, use by use of every shared parameter.
 
-    Nothing of the model is changed, and nothing is left on it. What torch.compile has compiled runs as it is written
-    while it is traced; of what torch.jit has scripted a warning says that it was not seen. Outputs, gradients, buffers
-    and random numbers are those of the same pass without it: to the last bit, save for `nn.RNN`, `nn.GRU` and
-    `nn.LSTM`, which run on an engine of ours and agree to rounding.
+    Nothing of the model is changed, and nothing is left on it. Outputs, gradients, buffers and random numbers are those
+    of the same pass without it: to the last bit, save for `nn.RNN`, `nn.GRU` and `nn.LSTM`, which run on an engine of
+    ours and agree to rounding. What torch.compile has compiled runs as it is written while it is traced; what torch.jit
+    has scripted cannot be seen, and a warning and meta["unseen"] name its parameters.
 
     Args:
         model: any module; wrapped in DDP or compiled too.

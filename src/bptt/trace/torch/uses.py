@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bptt.errors import InputError
 from bptt.typing import Array
 from bptt.uses import Elementwise, Linear, Matmul, Ready, Use
 
@@ -36,6 +37,7 @@ class Record(NamedTuple):
     turned: whether rows and columns of the adjoint are exchanged.
     handle: the tensor that the signal belongs to, where every loss will be asked on its own; else None.
     source: what the handle is an alias of, where that was worked out from parameters.
+    version: of z, which counts how often it was written into.
     """
 
     order: tuple[int, ...]
@@ -45,6 +47,24 @@ class Record(NamedTuple):
     turned: bool = False
     handle: Tensor | None = None
     source: Any = None
+    version: int = 0
+
+
+def version_of(tensor: Tensor | None) -> int:
+    """How often a tensor was written into."""
+    return 0 if tensor is None or tensor.is_inference() else tensor._version
+
+
+def check_version(name: str, z: Tensor | None, version: int) -> None:
+    """Refuse an input that is no longer what it was.
+
+    Raises:
+        InputError: it was written into.
+    """
+    if version_of(z) != version:
+        do = "Ask for trace.ledger before writing into it, or hand the model a copy."
+        got = f"an input of {name} that was written into since"
+        raise InputError("bptt.trace", got=got, expected="the numbers that the model saw", do=do)
 
 
 def use_of(record: Record, delta: Tensor, losses: int = 0) -> Use:

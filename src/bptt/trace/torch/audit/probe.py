@@ -6,6 +6,7 @@ run of the same program, so that use i can be moved by ±ε in one run and asked
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from bptt.errors import InputError
 from bptt.trace.torch.audit.double import in_place, widen_call
 from bptt.trace.torch.audit.lines import line, line_of
 from bptt.trace.torch.audit.stepwise import STEPWISE
-from bptt.trace.torch.tracer import _replaced, _tensors
+from bptt.trace.torch.sources import replaced, tensors_in
 
 LOSSES = {torch.autograd.backward, Tensor.backward}
 _PASS: Any = {
@@ -115,7 +116,7 @@ class Probe(TorchFunctionMode):
 
     def use(self, func: Any, args: Any, kwargs: Any, own: bool = False) -> Any:
         """A function of torch, or somebody's own: a known tensor among data is a use."""
-        tensors = list(_tensors((*args, *kwargs.values())))
+        tensors = list(tensors_in((*args, *kwargs.values())))
         mine = {id(t): t for t in tensors if id(t) in self.known}
         if not mine and own:
             with self.closed():
@@ -129,18 +130,26 @@ class Probe(TorchFunctionMode):
             self._derive(func, args, kwargs, out)
             return out
         aliases = {key: self.alias(func, t) for key, t in mine.items()}
-        args, kwargs = _replaced(args, aliases), {k: _replaced((v,), aliases)[0] for k, v in kwargs.items()}
+        args, kwargs = replaced(args, aliases), {k: replaced((v,), aliases)[0] for k, v in kwargs.items()}
         if not own:
             return func(*args, **kwargs)
         with self.closed():
             return func(*args, **kwargs)
 
-    def own_function(self, cls: Any, apply: Any, args: Any, kwargs: Any) -> Any:
-        """An autograd function of the program's own."""
+    def own_function(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        """An autograd function of the program's own; call: `functools.partial` of how it is applied, and it."""
+        inner = call
+        while isinstance(inner.args[0], functools.partial):  # other modes are on too
+            inner = inner.args[0]
+        cls = inner.args[0]
         if self.watching:
             self._note(f"{cls.__name__}.backward", line_of(cls.backward) or line())
-        apply.__name__ = cls.__name__
-        return self.use(apply, args, kwargs, own=True)
+        call.__name__ = cls.__name__
+        return self.use(call, args, kwargs, own=True)
+
+    def again(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What a checkpoint without reentry calls on the way back: it gives numbers once more, and no use."""
+        return function
 
     @contextlib.contextmanager
     def closed(self, inside: bool = True) -> Iterator[None]:
@@ -201,14 +210,14 @@ class Probe(TorchFunctionMode):
 
     def _derive(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """What is worked out from parameters alone is known too: its uses are theirs."""
-        for place, made in enumerate(_tensors((out,))):
+        for place, made in enumerate(tensors_in((out,))):
             if id(made) not in self.known and made.is_floating_point():
                 ways = self._ways(func, args, kwargs, place) if self.first else self._names(args, kwargs)
                 self.known[id(made)] = Made(made, ways)
 
     def _names(self, args: Any, kwargs: Any) -> dict[str, Tensor]:
         """In later runs only which parameters are behind it; how it moves was found in the first."""
-        tensors = [t for t in _tensors((*args, *kwargs.values())) if id(t) in self.known]
+        tensors = [t for t in tensors_in((*args, *kwargs.values())) if id(t) in self.known]
         return {name: way for t in tensors for name, way in self.known[id(t)].ways.items()}
 
     def _ways(self, func: Any, args: Any, kwargs: Any, place: int) -> dict[str, Tensor]:
@@ -223,8 +232,8 @@ class Probe(TorchFunctionMode):
                     for key, m in self.known.items() if name in m.ways
                 }  # fmt: skip
                 with torch.no_grad(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
-                    ends.append(list(_tensors((func(*_replaced(args, moved), **{
-                        k: _replaced((v,), moved)[0] for k, v in kwargs.items()
+                    ends.append(list(tensors_in((func(*replaced(args, moved), **{
+                        k: replaced((v,), moved)[0] for k, v in kwargs.items()
                     }),)))[place])  # fmt: skip
                 torch.set_rng_state(state)
             found[name] = (ends[0] - ends[1]) / (2 * STEP)
@@ -256,7 +265,7 @@ class Probe(TorchFunctionMode):
         elif func in _FRESH:
             self._note("zeros", line())
         elif not torch.is_grad_enabled() and any(
-            t.requires_grad for t in _tensors((*args, *kwargs.values())) if id(t) not in self.constants
+            t.requires_grad for t in tensors_in((*args, *kwargs.values())) if id(t) not in self.constants
         ):  # fmt: skip
             self._note("no_grad", line())
 
@@ -279,7 +288,7 @@ class Probe(TorchFunctionMode):
                     self.reserving.remove(places)
             before, self.replay = self.replay, iter(places)
             try:
-                with self.again(), self.closed(inside=False):
+                with self.on(), self.closed(inside=False):
                     return function(*args, **kwargs)
             finally:
                 self.replay = before
@@ -287,7 +296,7 @@ class Probe(TorchFunctionMode):
         return run
 
     @contextlib.contextmanager
-    def again(self) -> Iterator[None]:
+    def on(self) -> Iterator[None]:
         """The mode switched on, unless it is."""
         from bptt.trace.torch.tracer import is_on
 

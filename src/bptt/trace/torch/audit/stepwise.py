@@ -5,22 +5,13 @@ from typing import Any
 
 import torch
 
-from bptt.trace.torch.fused import Packed, Scan, _layers, _scans
+from bptt.trace.torch.fused import Packed, _layers, _scans
+from bptt.trace.torch.tracer import Tracer
 
 
-class _Nobody:
+def _nobody() -> Tracer:
     """A tracer that knows no parameter: the walk computes, and the mode of the audit sees its products."""
-
-    known: dict[int, Any] = {}  # noqa: RUF012
-    handles = quiet = False
-
-    def compiles(self, *tensors: Any) -> bool:
-        """Never the compiled engine: no use could be moved in it."""
-        return False
-
-    def state_prefix(self, kind: str, names: Any, tail: str) -> str:
-        """No name is needed."""
-        return ""
+    return Tracer({}, [], {}, keep="norms", engine="torch")
 
 
 def _stepwise(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
@@ -29,12 +20,12 @@ def _stepwise(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         data, sizes, hx, weights = args[:4] if packed else (args[0], None, args[1], args[2])
         _bias, layers, dropout, train, both = args[4:9] if packed else args[3:8]
         batch_first = not packed and args[8]
-        with probe.again():
+        with probe.on():
             states = list(hx) if kind == "lstm" else [hx]
             x = data.transpose(0, 1) if batch_first else data
             shape = Packed.of(sizes, data.device) if sizes is not None else None
-            scans: list[Scan] = _scans(_Nobody(), kind, nonlinearity, weights, layers, both)  # type: ignore[arg-type]
-            x, ends = _layers(_Nobody(), scans, x, states, shape, dropout if train else 0.0, 2 if both else 1)  # type: ignore[arg-type]
+            scans = _scans(_nobody(), kind, nonlinearity, weights, layers, both)
+            x, ends = _layers(_nobody(), scans, x, states, shape, dropout if train else 0.0, 2 if both else 1)
             out = x.transpose(0, 1) if batch_first else x
             return (out, *(torch.stack(parts) for parts in zip(*ends, strict=True)))
 
