@@ -163,6 +163,33 @@ def test_assert_reaches_makes_its_own_batch():
         assert_reaches(model, lag=12)
 
 
+def test_a_batch_is_made_for_the_first_layer():
+    from bptt.trace.torch.batches import make_batch
+
+    tagger = nn.Sequential(nn.Embedding(5, 3), nn.GRU(3, 4, batch_first=True))
+    ids = make_batch(tagger, 9)
+    assert ids.shape == (2, 9)
+    assert ids.dtype == torch.int64
+    assert ids.max() < 5
+    assert make_batch(nn.Linear(3, 2).double(), 9).shape == (9, 2, 3)
+    assert make_batch(nn.Linear(3, 2).double(), 9).dtype == torch.float64
+    assert make_batch(nn.LSTMCell(3, 2), 7, 1).shape == (7, 1, 3)
+
+
+def test_a_bar_appears_on_a_terminal_when_it_takes_long(monkeypatch, capsys):
+    from bptt.trace.torch.audit import show
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for after, wanted in ((0.0, True), (60.0, False)):
+        monkeypatch.setattr(show, "AFTER", after)
+        with show.Bar(3) as bar:
+            for _ in range(3):
+                bar.tick()
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("audit: use" in err) is wanted
+
+
 def test_assert_reaches_says_where_it_ends():
     with pytest.raises(
         AssertionError, match=r"BPA101 cut-every-step from \(k, t\) = \(2, 1\) at .*test_audit_use.py:\d+"
