@@ -140,6 +140,28 @@ def test_a_kink_is_no_finding():
     assert bptt.audit(Kinks(), x).ok
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_relu_at_exactly_zero_is_no_finding(bias):
+    """Padding of zeros under biases of zero: both slopes are right, and autograd takes one."""
+    torch.manual_seed(0)
+    model, x = nn.RNN(3, 4, nonlinearity="relu", bias=bias), torch.randn(6, 2, 3)
+    x[:2] = 0
+    if bias:
+        nn.init.zeros_(model.bias_ih_l0)
+        nn.init.zeros_(model.bias_hh_l0)
+    assert bptt.audit(model, x).ok
+
+
+def test_a_cut_beside_a_relu_at_exactly_zero_is_found():
+    class Net(Cut):
+        def forward(self, x):
+            return torch.relu(super().forward(x) * (x.sum() > 1e9) + x.sum(-1, keepdim=True)) + super().forward(x)
+
+    x = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
+    x[0] = 0
+    assert [finding.code for finding in bptt.audit(Net(), x).findings] == ["BPA101"]
+
+
 def test_what_a_dead_unit_does_not_say_is_no_finding():
     torch.manual_seed(0)
     x = torch.randn(5, 2, 3)

@@ -335,6 +335,23 @@ def state_sent_on_by_hand():
     return {"model": Loop(lambda m, r, h: m.cell(r, h), {}, cell=nn.GRUCell(D, H)), "batch": x(), "step": step}
 
 
+def states_whose_gradient_is_cleared():
+    """The recipe of discuss.pytorch.org/t/15500 as it should be: no .grad of a state outlives its loss."""
+
+    def step(model, xs):
+        pairs = [(None, xs.new_zeros(B, H))]
+        for j, row in enumerate(xs):
+            before = pairs[-1][1].detach().requires_grad_()
+            pairs.append((before, model.cell(row, before)))
+            (pairs[-1][1] ** 2).sum().backward(retain_graph=True)
+            for i in range(j):
+                pairs[-i - 2][1].backward(pairs[-i - 1][0].grad, retain_graph=True)
+            for state, _new in pairs[1:]:
+                state.grad = None
+
+    return {"model": Loop(lambda m, r, h: m.cell(r, h), {}, cell=nn.RNNCell(D, H)), "batch": x(), "step": step}
+
+
 MODELS = [
     fused_rnn, fused_gru_of_two_layers, fused_lstm_in_both_directions, fused_lstm_with_projection_and_dropout,
     packed_sequences, loop_of_lstm_cells, loop_of_gru_cells_with_one_loss, written_by_hand_with_tanh,
@@ -344,4 +361,5 @@ MODELS = [
     recurrent_policy, checkpoint_without_reentry, checkpoint_with_reentry, function_done_right, learned_first_state,
     half_precision_inside, whole_step_with_one_backward, accumulation_of_two_losses, losses_sent_back_one_by_one,
     state_sent_on_by_hand,
+    states_whose_gradient_is_cleared,
 ]  # fmt: skip
