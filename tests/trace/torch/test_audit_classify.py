@@ -140,6 +140,14 @@ def test_uses_that_come_twice_in_a_step_have_its_place():
     assert one(F, np.where(lags(whole) == 0, F, 0), T=N).code == "BPA101"
 
 
+def test_a_loop_that_is_gone_through_twice():
+    F = np.concatenate([0 * values(), values()], axis=1)
+    _rows, columns = place(F, F != 0, N)
+    assert columns.tolist() == 2 * list(range(1, N + 1))
+    pattern = one(F, np.where(np.concatenate([lag_of(), lag_of()], axis=1) == 0, F, 0), T=N)
+    assert (pattern.code, pattern.border) == ("BPA101", (2, N + 1))
+
+
 def test_losses_that_stand_at_every_second_step():
     F = values()[1::2]
     rows, columns = place(F, F != 0, N)

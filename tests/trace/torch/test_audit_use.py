@@ -140,6 +140,28 @@ def test_a_kink_is_no_finding():
     assert bptt.audit(Kinks(), x).ok
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_relu_at_exactly_zero_is_no_finding(bias):
+    """Padding of zeros under biases of zero: both slopes are right, and autograd takes one."""
+    torch.manual_seed(0)
+    model, x = nn.RNN(3, 4, nonlinearity="relu", bias=bias), torch.randn(6, 2, 3)
+    x[:2] = 0
+    if bias:
+        nn.init.zeros_(model.bias_ih_l0)
+        nn.init.zeros_(model.bias_hh_l0)
+    assert bptt.audit(model, x).ok
+
+
+def test_a_cut_beside_a_relu_at_exactly_zero_is_found():
+    class Net(Cut):
+        def forward(self, x):
+            return torch.relu(super().forward(x) * (x.sum() > 1e9) + x.sum(-1, keepdim=True)) + super().forward(x)
+
+    x = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
+    x[0] = 0
+    assert [finding.code for finding in bptt.audit(Net(), x).findings] == ["BPA101"]
+
+
 def test_what_a_dead_unit_does_not_say_is_no_finding():
     torch.manual_seed(0)
     x = torch.randn(5, 2, 3)
@@ -161,6 +183,33 @@ def test_assert_reaches_makes_its_own_batch():
         nn.LSTM(3, 8, batch_first=True), nn.GRU(3, 8), Cut(every=100),
     ):  # fmt: skip
         assert_reaches(model, lag=12)
+
+
+def test_a_batch_is_made_for_the_first_layer():
+    from bptt.trace.torch.batches import make_batch
+
+    tagger = nn.Sequential(nn.Embedding(5, 3), nn.GRU(3, 4, batch_first=True))
+    ids = make_batch(tagger, 9)
+    assert ids.shape == (2, 9)
+    assert ids.dtype == torch.int64
+    assert ids.max() < 5
+    assert make_batch(nn.Linear(3, 2).double(), 9).shape == (9, 2, 3)
+    assert make_batch(nn.Linear(3, 2).double(), 9).dtype == torch.float64
+    assert make_batch(nn.LSTMCell(3, 2), 7, 1).shape == (7, 1, 3)
+
+
+def test_a_bar_appears_on_a_terminal_when_it_takes_long(monkeypatch, capsys):
+    from bptt.trace.torch.audit import show
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for after, wanted in ((0.0, True), (60.0, False)):
+        monkeypatch.setattr(show, "AFTER", after)
+        with show.Bar(3) as bar:
+            for _ in range(3):
+                bar.tick()
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("audit: use" in err) is wanted
 
 
 def test_assert_reaches_says_where_it_ends():

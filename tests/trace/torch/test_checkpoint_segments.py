@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import bptt
+from bptt.trace.torch.patches import patched
 
 
 class Chunks(nn.Module):
@@ -61,3 +62,18 @@ def test_uses_in_a_checkpoint_are_those_of_the_same_model_without(fused, reentra
     for name in plain.names:
         assert found.steps(name) == plain.steps(name) == 9
         np.testing.assert_allclose(found.step_gradients(name), plain.step_gradients(name), rtol=1e-9, atol=1e-12)
+
+
+def test_traces_that_end_in_another_order_than_they_began_leave_compiled_code_compiled():
+    """As in two threads."""
+    import torch._dynamo.eval_frame as frames
+
+    before = frames._stance.stance
+    first, second = patched(bptt.trace(torch.nn.RNN(1, 1)).tracer), patched(bptt.trace(torch.nn.RNN(1, 1)).tracer)
+    first.__enter__()
+    second.__enter__()
+    assert frames._stance.stance == "force_eager"
+    first.__exit__(None, None, None)
+    assert frames._stance.stance == "force_eager"
+    second.__exit__(None, None, None)
+    assert frames._stance.stance == before

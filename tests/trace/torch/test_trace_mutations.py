@@ -182,7 +182,7 @@ MUTATIONS = {
                                        method(unroll._Listener, "begun"), of_layer(LSTM)),
     "a bias counted twice": (compiled, 'params["b"] = b_ih + b_hh', 'params["b"] = b_ih + 2 * b_hh',
                              function(compiled, "ours"), of_layer(Case(kind="lstm", engine="compiled"))),
-    "the other bias of a GRU": (compiled, 'gradients["b_hh"] if scan.kind == "gru" else gradients["b"].copy()', 'gradients["b"].copy()',
+    "the other bias of a GRU": (compiled, 'gradients["b_hh"] if scan.kind == "gru" else', "",
                                 function(compiled, "theirs"), of_layer(COMPILED)),
     "the other use of a GRU": (walks, 'uses["b_hh" if kind == "gru" else "b"]', 'uses["b"]',
                                function(walks, "in_slots"), of_layer(COMPILED)),

@@ -385,6 +385,7 @@ def test_ctrl_c_while_the_record_is_made_leaves_only_the_counter(monkeypatch):
     assert [(r["step"], r["parameters"]["cell.weight_hh"]["uses"]) for r in records] == [(1, 6)]
 
 
+@pytest.mark.filterwarnings("ignore:bptt.trace. not every use was seen of cell.weight_hh")
 def test_a_leaf_that_a_model_hands_out_keeps_no_hook():
     class Open(Loop):
         def forward(self, x):

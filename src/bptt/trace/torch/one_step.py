@@ -102,7 +102,7 @@ def _walk_back(trace: Trace, losses: Tensor, map: bool | None, what: str) -> str
         raise InputError("--map", got="one loss", expected=f"losses(outputs) of {what} to return one for each step")
     wanted = map if map is not None else 1 < K == T <= MAP_STEPS
     if not wanted:
-        trace.tracer.keep = "factors"
+        _expect_no_map(trace)
         _theirs(f"backward pass of {what}", lambda: losses.sum().backward())
         return "" if map is False else _why(K, T)
     if K != T or _bytes(trace, K) > FULL_BYTES:
@@ -112,7 +112,7 @@ def _walk_back(trace: Trace, losses: Tensor, map: bool | None, what: str) -> str
     except InputError as error:
         if map or trace.tracer.times():  # asked for, or failed in the sum's own pass
             raise
-        trace.tracer.keep = "factors"
+        _expect_no_map(trace)
         _theirs(f"backward pass of {what}", lambda: losses.sum().backward())
         return f"no map: the losses cannot be asked one by one ({str(error.got).removeprefix('it raised ')})."
     if K != T:
@@ -124,9 +124,16 @@ def _walk_back(trace: Trace, losses: Tensor, map: bool | None, what: str) -> str
     )
 
 
+def _expect_no_map(trace: Trace) -> None:
+    """The losses go back together, whatever was prepared for."""
+    trace.map, trace.tracer.keep = False, "factors"
+
+
 def _why(K: int, T: int) -> str:
     if K == 1:
         return "no map and no horizon: one loss. See how far back it reaches with losses(outputs) of every step."
+    if not T:
+        return "no map: a checkpoint with reentry builds its graph on the way back only. Say use_reentrant=False."
     if K != T:
         return f"no map: {K} losses and {T} uses. Add --map to see what each loss says."
     return f"no map: {T} steps are many. Add --map for one all the same."

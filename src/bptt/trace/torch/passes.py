@@ -6,7 +6,6 @@ at `torch.autograd.backward` and `torch.autograd.grad`, which stand replaced for
 
 import contextlib
 import functools
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,7 +57,7 @@ class Pass:
         self.forwards += 1
         self._places[_key(args, kwargs)] = None if torch.is_grad_enabled() else self.tracer.place()
         try:
-            with eagerly(), patched(self.tracer), self.tracer:
+            with patched(self.tracer), self.tracer:
                 out = call(*args, **kwargs)
         except BaseException:
             self.drop()
@@ -71,8 +70,7 @@ class Pass:
         key = _key(args, kwargs)
         if key not in self._places or self.over:
             return call(*args, **kwargs)
-        with eagerly():
-            return self.tracer.again(call, self._places[key])(*args, **kwargs)
+        return self.tracer.again(call, self._places[key])(*args, **kwargs)
 
     def _follow(self, out: Any) -> None:
         """Know when the last of the outputs is gone, and with it the chance of a backward pass."""
@@ -163,12 +161,6 @@ class Pass:
         self.tracer.close()
         self.tracer.drop()
         self._hooks, self._places, self._alive = [], {}, lambda: None
-
-
-def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """What was compiled runs as it was written, where a mode can see it; without loading the compiler for that."""
-    loaded = "torch._dynamo" in sys.modules
-    return torch.compiler.set_stance("force_eager") if loaded else contextlib.nullcontext()
 
 
 def _heard_on(tracer: Tracer) -> Iterator[Any]:

@@ -7,10 +7,12 @@ the backward pass. Both are replaced for as long as the tracer is on, and put ba
 
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.utils.checkpoint as checkpoints
 from torch.autograd.function import _SingleLevelFunction as BELOW  # that Function.apply calls
 from torch.overrides import _get_current_function_mode_stack
@@ -46,6 +48,8 @@ def patched(tracer: Tracer) -> Iterator[None]:
 def _replace() -> None:
     generator: Any = getattr(checkpoints, GENERATOR, None)
     BEFORE["generator"] = generator
+    if "torch._dynamo" in sys.modules:  # what is compiled runs as it is written, and can be seen
+        BEFORE["stance"] = torch.compiler.set_stance("force_eager")
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         return super(BELOW, cls).apply(*args, **kwargs)  # type: ignore[misc]
@@ -73,6 +77,8 @@ def _replace() -> None:
 
 
 def _put_back() -> None:
+    if "stance" in BEFORE:
+        BEFORE.pop("stance").__exit__(None, None, None)
     del BELOW.apply  # type: ignore[attr-defined]
     generator = BEFORE.pop("generator")
     if generator is not None:

@@ -1,7 +1,6 @@
 """`bptt.trace`: a context around the forward and the backward pass of any `torch.nn.Module`, unmodified."""
 
 import contextlib
-import sys
 import warnings
 from typing import Any
 
@@ -54,8 +53,6 @@ class Trace:
             for name, parameter in self.tracer.parameters.items():
                 stack.callback(parameter.register_hook(self.tracer.gradient_hook(name)).remove)
             stack.enter_context(patched(self.tracer))
-            if "torch._dynamo" in sys.modules:  # what is compiled runs as it is written, and can be seen
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(self.tracer)
             self._stack = stack.pop_all()
         return self

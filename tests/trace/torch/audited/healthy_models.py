@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
@@ -177,6 +177,31 @@ def normalised_weights():
     ), x()
 
 
+def spectral_norm_that_writes_buffers():
+    return Loop(
+        lambda m, r, h: torch.tanh(m.cell(torch.cat([r, h], 1))), {}, cell=spectral_norm(nn.Linear(D + H, H))
+    ), x()
+
+
+def batch_norm_in_the_loop():
+    return Loop(lambda m, r, h: m.norm(m.cell(r, h)), {}, cell=nn.GRUCell(D, H), norm=nn.BatchNorm1d(H)), x(T, 5, D)
+
+
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.rnn = nn.Linear(D, D).requires_grad_(False), nn.GRU(D, H)
+
+    def forward(self, x):
+        with torch.no_grad():
+            seen = self.encoder(x)
+        return self.rnn(x + seen)[0]
+
+
+def frozen_encoder_under_no_grad():
+    return Frozen(), x()
+
+
 def dropout_at_every_step():
     return Loop(lambda m, r, h: m.cell(r, F.dropout(h, 0.4, True)), {}, cell=nn.RNNCell(D, H)), x()
 
@@ -310,12 +335,31 @@ def state_sent_on_by_hand():
     return {"model": Loop(lambda m, r, h: m.cell(r, h), {}, cell=nn.GRUCell(D, H)), "batch": x(), "step": step}
 
 
+def states_whose_gradient_is_cleared():
+    """The recipe of discuss.pytorch.org/t/15500 as it should be: no .grad of a state outlives its loss."""
+
+    def step(model, xs):
+        pairs = [(None, xs.new_zeros(B, H))]
+        for j, row in enumerate(xs):
+            before = pairs[-1][1].detach().requires_grad_()
+            pairs.append((before, model.cell(row, before)))
+            (pairs[-1][1] ** 2).sum().backward(retain_graph=True)
+            for i in range(j):
+                pairs[-i - 2][1].backward(pairs[-i - 1][0].grad, retain_graph=True)
+            for state, _new in pairs[1:]:
+                state.grad = None
+
+    return {"model": Loop(lambda m, r, h: m.cell(r, h), {}, cell=nn.RNNCell(D, H)), "batch": x(), "step": step}
+
+
 MODELS = [
     fused_rnn, fused_gru_of_two_layers, fused_lstm_in_both_directions, fused_lstm_with_projection_and_dropout,
     packed_sequences, loop_of_lstm_cells, loop_of_gru_cells_with_one_loss, written_by_hand_with_tanh,
     written_by_hand_with_relu, einsum_and_transposed, tied_embedding, attention_over_states, looped_transformer_block,
-    steps_of_an_ode, normalised_weights, dropout_at_every_step, layer_norm_in_the_loop, gated_residual,
+    steps_of_an_ode, normalised_weights, spectral_norm_that_writes_buffers, batch_norm_in_the_loop,
+    frozen_encoder_under_no_grad, dropout_at_every_step, layer_norm_in_the_loop, gated_residual,
     recurrent_policy, checkpoint_without_reentry, checkpoint_with_reentry, function_done_right, learned_first_state,
     half_precision_inside, whole_step_with_one_backward, accumulation_of_two_losses, losses_sent_back_one_by_one,
     state_sent_on_by_hand,
+    states_whose_gradient_is_cleared,
 ]  # fmt: skip

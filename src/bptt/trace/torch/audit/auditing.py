@@ -73,11 +73,15 @@ def audit(
         program.losses = losses or partial(default_losses, T=T, batch_first=batch_first)
     base = _listened(program, along if inputs else [])
     _check(program, base)
-    return _judged(model, program, base, T)
+    found, bent = _judged(model, program, base, T)
+    if found.ok or not bent:
+        return found
+    program.stir()  # off the kink, where there is one answer
+    return _judged(model, program, _listened(program, along if inputs else []), T)[0]
 
 
-def _judged(model: nn.Module, program: Program, base: Run, T: int) -> Audit:
-    """The tables and what they show."""
+def _judged(model: nn.Module, program: Program, base: Run, T: int) -> tuple[Audit, bool]:
+    """The tables and what they show, and whether any of it stands at a kink."""
     uses = dict(counts(base))
     names = _input_names(program)
     with Bar(sum(map(len, uses.values())) + sum(given.T for given in program.inputs)) as bar:
@@ -85,7 +89,7 @@ def _judged(model: nn.Module, program: Program, base: Run, T: int) -> Audit:
     shown = {name: table for name, table in measured.tables.items() if table.values.shape[1] > 1}
     found = findings(measured, partial(far_influence, program, measured))
     shown |= {name: measured.tables[name] for one in found for name in one.parameters if name in measured.tables}
-    return Audit(describe(model), shown or measured.tables, found, T, program.runs)
+    return Audit(describe(model), shown or measured.tables, found, T, program.runs), measured.bent
 
 
 def _time(

@@ -67,6 +67,9 @@ def place(values: Array, changed: Array, T: int) -> tuple[Array, Array]:
     orders = [np.arange(n) * T // n + 1, np.arange(n) % T + 1] if n % T == 0 else [np.arange(1, n + 1)]
     if n % T and K == T:
         orders.insert(0, np.where(reach.any(0), reach.argmax(0) + 1, 1))
+    if K == T:  # the order in which most uses first reach the loss of their own step
+        first, seen = reach.argmax(0) + 1, reach.any(0)
+        orders.sort(key=lambda order: int((first != order)[seen].sum()))
     for columns in [*orders, *(order.max() + 1 - order for order in orders)]:
         forward = _ends(reach, columns)
         if (np.diff(forward) >= 0).all() and _causal(reach, columns):

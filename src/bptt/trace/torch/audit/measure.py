@@ -18,12 +18,16 @@ TINY = 1e-15  # moves weights by some bits and losses by their rounding
 
 
 class Measured(NamedTuple):
-    """Tables by parameter or input, numbers of the uses that are their columns, and the run that was listened to."""
+    """Tables by parameter or input, numbers of the uses that are their columns, and the run that was listened to.
+
+    bent: whether something that would be held to be wrong stands exactly at a kink, where both sides may be right.
+    """
 
     tables: dict[str, Table]
     uses: dict[str, list[int]]
     base: Run
     T: int
+    bent: bool = False
 
 
 def measure(program: Program, T: int, base: Run, names: dict[str, list[int]], inputs: list[str], tick: Any) -> Measured:
@@ -34,17 +38,19 @@ def measure(program: Program, T: int, base: Run, names: dict[str, list[int]], in
         the moved inputs are called.  tick: called before each of them.
     """
     still, noise = base.losses, _noise(program, base)
-    tables, uses = {}, {}
+    tables: dict[str, Table] = {}
+    uses: dict[str, list[int]] = {}
+    bent: list[bool] = []
     for name, places in names.items():
         claims = [base.claims.get((i, name), {}) for i in places]
         columns = [_mover(program, base, (i, name)) for i in places]
-        tables[name], uses[name] = _table(columns, claims, still, noise, T, tick), places
+        tables[name], uses[name] = _table(columns, claims, still, noise, T, tick, bent), places
     for n, name in enumerate(inputs):
         steps = range(program.inputs[n].T)
         columns = [_mover(program, base, None, (n, t)) for t in steps]
         claims = [base.of_inputs.get((n, t), {}) for t in steps]
-        tables[name], uses[name] = _table(columns, claims, still, noise, T, tick), []
-    return Measured(tables, uses, base, T)
+        tables[name], uses[name] = _table(columns, claims, still, noise, T, tick, bent), []
+    return Measured(tables, uses, base, T, any(bent))
 
 
 def _mover(program: Program, base: Run, use: Any = None, given: Any = None) -> Callable[[float], Array]:
@@ -62,14 +68,17 @@ def _mover(program: Program, base: Run, use: Any = None, given: Any = None) -> C
     return moved
 
 
-def _table(columns: list[Any], claims: list[dict[int, float]], still: Array, noise: Array, T: int, tick: Any) -> Table:
+def _table(
+    columns: list[Any], claims: list[dict[int, float]], still: Array, noise: Array, T: int, tick: Any, bent: list[bool]
+) -> Table:
     K, n = len(still), len(columns)
     A = np.array([[claims[t].get(k, 0.0) for t in range(n)] for k in range(K)]).reshape(K, n)
     F, level, changed = np.zeros((K, n)), np.zeros((K, n)), np.zeros((K, n), bool)
     for t, mover in enumerate(columns):
         tick()
         F[:, t], level[:, t], changed[:, t] = _difference(mover, STEP, noise, still)
-        _look_again(mover, (noise, still), t, F, A, level, changed)
+        if _look_again(mover, (noise, still), t, F, A, level, changed):
+            bent.append(_bends(mover, noise, still))
     rows, steps = place(F, changed, T) if n > 1 else (np.arange(1, K + 1), np.ones(n, int))
     return Table(F, A, level, changed, rows, steps)
 
@@ -82,19 +91,30 @@ def _difference(mover: Callable[[float], Array], step: float, noise: Array, stil
 
 def _look_again(
     mover: Any, losses: tuple[Array, Array], t: int, F: Array, A: Array, level: Array, changed: Array
-) -> None:
-    """Before anything is held to be wrong: a step too small for a kink, and one large enough for rough numbers."""
+) -> bool:
+    """Before anything is held to be wrong: a step too small for a kink, and one large enough for rough numbers.
+
+    Returns whether something still is.
+    """
     for step, loose in ((SMALLER, RELATIVE), (LARGER, 30 * RELATIVE)):
         column = Table(F[:, t : t + 1], A[:, t : t + 1], level[:, t : t + 1], changed[:, t : t + 1], *_ONE)
         bad = np.isin(states(column)[:, 0], (CUT, WRONG))
         if not bad.any() or (step == LARGER and not (A[bad, t] != 0).any()):
-            return
+            return bool(bad.any())
         again, rough, moved = _difference(mover, step, *losses)
         apart = np.abs(again - A[:, t])
         fits = bad & (apart <= loose * np.maximum(np.abs(again), np.abs(A[:, t])) + rough)
         fits &= np.abs(F[:, t] - A[:, t]) > 2 * rough  # what was wrong would have been seen
         fits &= ~((A[:, t] == 0) & moved)
         F[fits, t], level[fits, t], changed[fits, t] = again[fits], rough[fits], moved[fits]
+    return True
+
+
+def _bends(mover: Callable[[float], Array], noise: Array, still: Array) -> bool:
+    """Whether the slopes to both sides differ however small the step: a relu at exactly 0."""
+    right, left = mover(SMALLER) - still, still - mover(-SMALLER)
+    size = np.maximum(np.abs(right), np.abs(left))
+    return bool((np.abs(right - left) > 0.01 * size + 4 * noise).any())
 
 
 _ONE: Any = (np.ones(1, int), np.ones(1, int))

@@ -34,6 +34,7 @@ _CUTS: Any = {
     Tensor.item: "item()",
 }  # fmt: skip
 _FRESH: Any = {torch.zeros, torch.zeros_like, Tensor.new_zeros, Tensor.zero_}
+FRESH, FROZEN = "zeros", "frozen"  # events that are no cut by themselves
 STEP = 1e-6  # relative, for what is worked out from parameters
 
 
@@ -209,9 +210,9 @@ class Probe(TorchFunctionMode):
         return self.known[id(self.parameters[name])].ways[name]
 
     def _derive(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """What is worked out from parameters alone is known too: its uses are theirs."""
+        """What is worked out from parameters alone is known too: its uses are theirs. A buffer stays a constant."""
         for place, made in enumerate(tensors_in((out,))):
-            if id(made) not in self.known and made.is_floating_point():
+            if id(made) not in self.known and id(made) not in self.constants and made.is_floating_point():
                 ways = self._ways(func, args, kwargs, place) if self.first else self._names(args, kwargs)
                 self.known[id(made)] = Made(made, ways)
 
@@ -222,22 +223,23 @@ class Probe(TorchFunctionMode):
 
     def _ways(self, func: Any, args: Any, kwargs: Any, place: int) -> dict[str, Tensor]:
         """How an output moves with each parameter, by a central difference of this one function."""
-        names, state = self._names(args, kwargs), torch.get_rng_state()
-        found = {}
-        for name in names:
-            ends = []
-            for sign in (1, -1):
-                moved = {
-                    key: m.tensor.detach() + sign * STEP * m.ways[name]
-                    for key, m in self.known.items() if name in m.ways
-                }  # fmt: skip
-                with torch.no_grad(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
-                    ends.append(list(tensors_in((func(*replaced(args, moved), **{
-                        k: replaced((v,), moved)[0] for k, v in kwargs.items()
-                    }),)))[place])  # fmt: skip
-                torch.set_rng_state(state)
+        state, found = torch.get_rng_state(), {}
+        for name in self._names(args, kwargs):
+            ends = [self._again(func, args, kwargs, name, step)[place] for step in (STEP, -STEP)]
             found[name] = (ends[0] - ends[1]) / (2 * STEP)
+            torch.set_rng_state(state)
         return found
+
+    def _again(self, func: Any, args: Any, kwargs: Any, name: str, step: float) -> list[Tensor]:
+        """The outputs of a function once more, with a parameter moved; it may write into copies only."""
+        torch.manual_seed(0)
+        with torch.no_grad(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
+            copies = {id(t): t.detach().clone() for t in tensors_in((*args, *kwargs.values()))}
+            for key in copies:
+                if key in self.known and name in self.known[key].ways:
+                    copies[key] += step * self.known[key].ways[name]
+            out = func(*replaced(args, copies), **{k: replaced((v,), copies)[0] for k, v in kwargs.items()})
+        return list(tensors_in((out,)))
 
     def _number(self) -> int | None:
         """The number of the next use; None in a checkpoint that is worked out again and has its graph already."""
@@ -257,17 +259,18 @@ class Probe(TorchFunctionMode):
             return func(*args, **kwargs)
 
     def _watch(self, func: Any, args: Any, kwargs: Any) -> None:
-        """Note what may cut."""
+        """Note what may cut; "frozen" where it is done to data that no gradient was to come to."""
         what = _CUTS.get(func)
-        if what is not None:
-            if args and (args[0].requires_grad or what == "numpy()" or id(args[0]) in self.known):
-                self._note(what, line(), tuple(self.known[id(args[0])].ways) if id(args[0]) in self.known else ())
+        if what is not None and args:
+            of = tuple(self.known[id(args[0])].ways) if id(args[0]) in self.known else ()
+            live = args[0].requires_grad or of or what == "numpy()"
+            self._note(what if live else FROZEN, line(), of)
         elif func in _FRESH:
-            self._note("zeros", line())
-        elif not torch.is_grad_enabled() and any(
-            t.requires_grad for t in tensors_in((*args, *kwargs.values())) if id(t) not in self.constants
-        ):  # fmt: skip
-            self._note("no_grad", line())
+            self._note(FRESH, line())
+        elif not torch.is_grad_enabled():
+            data = [t for t in tensors_in((*args, *kwargs.values())) if id(t) not in self.constants]
+            if data:
+                self._note("no_grad" if any(t.requires_grad for t in data) else FROZEN, line())
 
     def _note(self, what: str, where: str | None, of: tuple[str, ...] = ()) -> None:
         if self.replay is None:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt.trace.torch.audit.classify import CUT, NONE, RIGHT, WRONG, Table, reach, states
+from bptt.trace.torch.audit.classify import CUT, NONE, RIGHT, WRONG, Table, patterns, reach, states
 from bptt.trace.torch.audit.findings import Finding
 
 SIGNS = {NONE: "·", RIGHT: "█", CUT: "0", WRONG: "x"}
@@ -39,7 +39,17 @@ class Audit:
         apart = np.abs(table.values - table.claims).max(initial=0.0)
         size = max(np.abs(table.values).max(initial=0.0), np.sqrt(table.noise.max(initial=0.0)), 1e-300)
         error = float(apart / size)
-        return Row(name, table.values.shape[1], *reach(table), " ".join(codes) or "right", error)
+        return Row(
+            name,
+            table.values.shape[1],
+            *reach(table),
+            " ".join(codes) or ("partly frozen" if self._left(name, table) else "right"),
+            error,
+        )
+
+    def _left(self, name: str, table: Table) -> bool:
+        """Whether a table shows something that is no finding: an input that is seen through a frozen part too."""
+        return name.startswith("input") and bool(patterns(table))
 
     @property
     def ok(self) -> bool:

@@ -20,6 +20,7 @@ from bptt.trace.torch.patches import patched
 from bptt.typing import Array
 
 SEED = 20
+STIR = 0.01  # relative
 
 
 class Run:
@@ -93,6 +94,19 @@ class Program:
         self.ways = {
             name: direction(p, i) for i, (name, p) in enumerate(self.model.named_parameters()) if p.requires_grad
         }
+
+    def stir(self) -> None:
+        """Move all weights and inputs a little, for good."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name in self.ways:
+                    parameter += STIR * self.ways[name]
+        tensors = list(tensors_of(self.batch))
+        moved = [
+            (tensors[given.index], given.moved(tensors[given.index].detach(), None, STIR)) for given in self.inputs
+        ]
+        for tensor, other in moved:
+            tensor.data.copy_(other)
 
     def run(
         self, sites: list[Site] | None = None, move: Any = None, move_input: Any = None, listen: bool = False,

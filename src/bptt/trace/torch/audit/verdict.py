@@ -8,7 +8,7 @@ import numpy as np
 from bptt.trace.torch.audit.classify import CUT, Pattern, Table, lags, patterns, states
 from bptt.trace.torch.audit.findings import Finding, find
 from bptt.trace.torch.audit.measure import Measured
-from bptt.trace.torch.audit.probe import Event
+from bptt.trace.torch.audit.probe import FRESH, FROZEN, Event
 from bptt.trace.torch.audit.recipe import Recipe
 
 EVERYWHERE = ("BPA101", "BPA102", "BPA103", "BPA105", "BPA106", "BPA109")
@@ -24,6 +24,8 @@ def findings(measured: Measured, far: Callable[[], bool]) -> list[Finding]:
     if not shown:
         single = {name: table for name, table in measured.tables.items() if name not in several}
         shown = [(name, pattern) for name, table in single.items() for pattern in patterns(table)]
+    if _frozen(measured, shown):
+        shown = []
     recipe = measured.base.recipe
     if recipe is not None:
         shown = [(name, _by_hand(pattern, measured.tables[name], recipe)) for name, pattern in shown]
@@ -31,6 +33,13 @@ def findings(measured: Measured, far: Callable[[], bool]) -> list[Finding]:
     if not found and _stays(measured, several) and not far():
         found = [_reset(measured, several)]
     return sorted(found + ([] if recipe is None else _of_recipe(recipe)), key=lambda one: one.code)
+
+
+def _frozen(measured: Measured, shown: list[tuple[str, Pattern]]) -> bool:
+    """Whether all that is missing is a gradient of inputs through a part that the program itself has taken out."""
+    data = all(not measured.uses[name] for name, _pattern in shown)
+    right = not any(patterns(table) for name, table in measured.tables.items() if measured.uses[name])
+    return data and right and any(event.what in (*WORSE, FROZEN) for event in measured.base.events)
 
 
 def _by_hand(pattern: Pattern, table: Table, recipe: Recipe) -> Pattern:
@@ -74,7 +83,9 @@ def _where(measured: Measured, name: str, pattern: Pattern) -> tuple[str | None,
     uses, base = measured.uses[name], measured.base
     if not uses:
         own = [event for event in base.events if event.what.endswith(".backward")]
-        return None, _worst(own if pattern.code[3] in "34" else [e for e in base.events if e.what != "zeros"])
+        return None, _worst(
+            own if pattern.code[3] in "34" else [e for e in base.events if e.what not in (FRESH, FROZEN)]
+        )
     t = pattern.border[1] - 1
     use = base.sites[uses[t]].line
     borders = [t]
@@ -90,7 +101,11 @@ def _where(measured: Measured, name: str, pattern: Pattern) -> tuple[str | None,
             low, high = uses[t - 1] + 1 if t else 0, uses[t]
         elif pattern.code[3] == "1":
             low += 1
-        seen += [e for e in base.events if low <= e.at <= high and e.what != "zeros" and (not e.of or name in e.of)]
+        seen += [
+            e
+            for e in base.events
+            if low <= e.at <= high and e.what not in (FRESH, FROZEN) and (not e.of or name in e.of)
+        ]
     own = [
         event
         for event in seen
@@ -124,7 +139,7 @@ def _over_steps(several: dict[str, Table]) -> dict[str, Table]:
 def _reset(measured: Measured, several: dict[str, Table]) -> Finding:
     """The finding, with the line where the state begins anew."""
     tables = _over_steps(several)
-    events = [event for event in measured.base.events if event.what == "zeros"]
+    events = [event for event in measured.base.events if event.what == FRESH]
     event = _worst(events) if len(events) > 1 else None
     cause, at = (None, None) if event is None else ("a fresh state", event.line)
     K, n = next(iter(tables.values())).values.shape
