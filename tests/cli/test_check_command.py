@@ -238,7 +238,9 @@ def test_where_torch_cannot_walk_back_losses_by_themselves_there_is_no_map_but_a
     assert found["gradient_norms"] == pytest.approx(norms, rel=1e-12)
     assert found["ledger"]["residual"] < 1e-12
     assert run(["check", factory("stubborn"), "--map"]) == 2
-    assert "backward pass of made_here.py:stubborn: got it raised RuntimeError" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "each loss on its own: got a checkpoint with reentry" in said
+    assert "Say use_reentrant=False." in said
 
 
 def test_the_factory_of_the_docs_can_be_checked(tmp_path, capsys):

@@ -1,10 +1,12 @@
 """What stands around a traced step: mixed precision, compilers, processes, threads, exceptions; nothing is left."""
 
+import os
 import subprocess
 import sys
 import textwrap
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -283,10 +285,9 @@ DDP = textwrap.dedent("""
 
 def test_two_processes_under_ddp(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", DDP]
-    runs = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=-1, stderr=-2, text=True)
-        for rank in (0, 1)
-    ]
+    tests = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    options = {"stdout": -1, "stderr": -2, "text": True, "env": os.environ | {"PYTHONPATH": tests}}
+    runs = [subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], **options) for rank in (0, 1)]
     outputs = [run.communicate(timeout=60)[0] for run in runs]
     assert all("fine" in out for out in outputs), outputs
 

@@ -165,6 +165,9 @@ class Losses:
 
         maps, uses = {}, {}
         for name, places in orders.items():
+            if any((name, order) not in self.columns for order in places):
+                got = "a checkpoint with reentry, which builds its graph only when all go back together"
+                raise InputError("each loss on its own", got=got, expected="a graph", do="Say use_reentrant=False.")
             parts = [self.columns[name, order] for order in places]
             maps[name] = np.concatenate([np.concatenate([c.norms for c in some]) for some in parts], axis=1)
             if self.tracer.keep == "full":
