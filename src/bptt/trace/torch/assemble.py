@@ -9,8 +9,10 @@ import torch
 
 from bptt.ledger import Ledger, Place
 from bptt.ledger.files import SCHEMA
+from bptt.ledger.norms import norm
 from bptt.ledger.reductions import count, first, matrices
-from bptt.trace.torch.uses import Record, check_version, use_of
+from bptt.trace.torch.measured import measure
+from bptt.trace.torch.uses import Record, check_version, to_array, use_of
 from bptt.trace.torch.walks import Walk, Walked
 from bptt.typing import Array
 from bptt.uses import Columns, Elementwise, Linear, Matmul, Ready, Use, with_factors
@@ -22,14 +24,58 @@ GATES = {"rnn": (), "gru": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 def entries(tracer: Any) -> dict[str, list[Walked]]:
     """Parameter → its uses, one entry for a call or for all steps of a walk, in the order of the calls."""
     found: dict[str, list[Walked]] = {}
+    walked, known = {name for walk in tracer.walks for name in walk.uses}, {}
     for name, records in tracer.records.items():
         shape = tuple(tracer.parameters[name].shape)
-        found[name] = [Walked(r.order, _one(name, r, shape), None, None) for r in records]
+        use = None if tracer.handles or name in walked else _at_once(name, records, known)
+        if use is not None:
+            found[name] = [Walked(records[0].order, use)]
+        else:
+            found[name] = [Walked(r.order, _one(name, r, shape)) for r in records]
     for walk in tracer.walks:
         for name, uses in walk.uses.items():
             found.setdefault(name, []).extend(uses)
     scaled = found if tracer.scale == 1 else {n: [_scaled(w, 1 / tracer.scale) for w in ws] for n, ws in found.items()}
     return {name: sorted(scaled[name], key=lambda entry: entry.order) for name in tracer.parameters if name in scaled}
+
+
+def _at_once(name: str, records: list[Record], known: dict[Any, Array]) -> Use | None:
+    """All uses of a parameter that is used in the same way at every step; None where it is not so.
+
+    known: what was stacked for other parameters, by what of.
+    """
+    head = records[0]
+    if head.kind not in ("linear", "matmul", "bias") or len(records) == 1:
+        return None
+    deltas, inputs, last = [], [], ()
+    for record in records:
+        delta, z = record.signal.delta, record.z
+        if (
+            record.kind != head.kind or record.turned or delta is None or delta.dim() != 2 or record.order <= last
+            or (z is not None and z.shape[:-1] != delta.shape[:1])
+        ):  # fmt: skip
+            return None
+        last = record.order
+        check_version(name, z, record.version)
+        deltas.append(delta)
+        inputs.append(z)
+    if head.z is None:
+        stacked = _stack(deltas, known)
+        return None if stacked is None else Elementwise(None, stacked)
+    delta, z = _stack(deltas, known), _stack(inputs, known)
+    if delta is None or z is None:
+        return None
+    return Linear(z, delta) if head.kind == "linear" else Matmul(z, delta)
+
+
+def _stack(tensors: list[Any], known: dict[Any, Array]) -> Array | None:
+    """(n, R, N) of tensors (R, N); None where their shapes differ."""
+    key = tuple(map(id, tensors))
+    if key not in known:
+        if any(tensor.shape != tensors[0].shape or tensor.dtype != tensors[0].dtype for tensor in tensors):
+            return None
+        known[key] = to_array(torch.stack(tensors))
+    return known[key]
 
 
 def _one(name: str, record: Record, shape: tuple[int, ...]) -> Use:
@@ -55,20 +101,25 @@ def _nothing(record: Record, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.zeros((width, *lead) if record.turned else (*lead, width), dtype=dtype)
 
 
-def joined(uses: list[Use], shape: tuple[int, ...], losses: int = 0) -> Use:
+Known = dict[Any, Array]  # arrays that were put together, by what of
+
+
+def joined(uses: list[Use], shape: tuple[int, ...], losses: int = 0, known: Known | None = None) -> Use:
     """Uses one after the other: factors where all are of one kind, dW_t of each where they are not.
 
     losses: 1 where δ has an axis of losses before that of the steps.
+    known: of other parameters, which may share their factors.
     """
+    known = {} if known is None else known
     if len(uses) == 1:
         return uses[0]
     kind = type(uses[0])
     if kind in (Ready, Columns) or any(type(use) is not kind for use in uses) or not _fit(uses):
         return Ready(np.concatenate([matrices(use, shape) for use in uses], losses))
-    delta = _stacked([first(use).delta for use in uses], losses)  # type: ignore[arg-type]
+    delta = _stacked([first(use).delta for use in uses], losses, known)  # type: ignore[arg-type]
     if kind is Elementwise:
         return Elementwise(None, delta)
-    return kind(_stacked([use.z for use in uses], 0), delta)  # type: ignore[union-attr, call-arg]
+    return kind(_stacked([use.z for use in uses], 0, known), delta)  # type: ignore[union-attr, call-arg]
 
 
 def of_losses(uses: list[Use], shape: tuple[int, ...]) -> Use:
@@ -86,15 +137,18 @@ def _fit(uses: list[Use]) -> bool:
     return len({use.z.dtype.kind for use in uses if isinstance(use, Matmul | Linear)}) <= 1
 
 
-def _stacked(parts: list[Array], along: int) -> Array:
+def _stacked(parts: list[Array], along: int, known: Known) -> Array:
     """Put together along an axis; the next one is that of the rows: with rows of zeros where a step has fewer."""
     axis = along + 1
-    most = max(part.shape[axis] for part in parts)
-    return np.concatenate([
-        part if part.shape[axis] == most
-        else np.pad(part, [(0, most - n if i == axis else 0) for i, n in enumerate(part.shape)])
-        for part in parts
-    ], along)  # fmt: skip
+    key = (along, *((part.__array_interface__["data"][0], part.shape, part.strides) for part in parts))
+    if key not in known:
+        most = max(part.shape[axis] for part in parts)
+        known[key] = np.concatenate([
+            part if part.shape[axis] == most
+            else np.pad(part, [(0, most - n if i == axis else 0) for i, n in enumerate(part.shape)])
+            for part in parts
+        ], along)  # fmt: skip
+    return known[key]
 
 
 def states(walks: list[Walk], scale: float) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]], dict[str, bool]]:
@@ -137,13 +191,17 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
     reused = set(tracer.reused())
     found = {name: uses for name, uses in entries(tracer).items() if name in reused}
     shapes = {name: tuple(tracer.parameters[name].shape) for name in found}
-    uses = {name: joined([entry.use for entry in found[name]], shapes[name]) for name in found}
+    known: Known = {}
+    uses = {name: joined([entry.use for entry in found[name]], shapes[name], known=known) for name in found}
     gradients = {name: tracer.gradient(name) for name in found}
     places = {name: tracer.places.get(name, Place(axis=0)) for name in found}
     for walk in tracer.walks:
         places |= {s.name: place_of(walk, slot) for slot, s in walk.sources.items() if s.name in found}
     sizes, parts, reverse = states(tracer.walks, tracer.scale)
     by_step, by_sequence = _measured(found)
+    tracer.measured = measure({name: use for name, use in uses.items() if name not in by_step}, gradients)
+    by_step |= {name: one.norms for name, one in tracer.measured.items()}
+    by_sequence |= {name: one.sequence_norms for name, one in tracer.measured.items()}
     dtype = str(next(iter(gradients.values())).dtype)
     meta |= {"version": VERSION, "schema": SCHEMA, "keep": tracer.keep, "dtype": dtype}
     meta |= {"T": max(count(use) for use in uses.values())} | _sequences(tracer.walks)
@@ -155,15 +213,18 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
     return _norms_only(made, _residuals(made, found, tracer)) if tracer.keep == "norms" else made
 
 
-def adds_up(ledger: Ledger, name: str, limit: float) -> bool:
+def adds_up(ledger: Ledger, name: str, limit: float, gap: float | None = None) -> bool:
     """Whether the uses of a parameter add up to its gradient, as seen along one direction: much less work than all.
 
+    gap: ‖Σ_t dW_t − dW‖ if that is known.
     limit: of the difference, relative to the largest of what is added, well above rounding.
     Of numbers that are not finite nothing can be said.
     """
     use, dW = ledger.uses.get(name), ledger.gradient(name)
     if not np.isfinite(dW).all():
         return True
+    if gap is not None:
+        return gap <= limit * max(norm(dW), ledger.norms(name).max(initial=0))
     if use is None:
         return ledger.residuals[name] <= limit
     along = np.cos(np.arange(1, dW.shape[-1] + 1)).astype(dW.dtype)
@@ -210,6 +271,8 @@ def _residuals(full: Ledger, found: dict[str, list[Walked]], tracer: Any) -> dic
         name: walked[0].residual for name, walked in found.items()
         if len(walked) == 1 and walked[0].residual is not None and name in tracer.untouched
     }  # fmt: skip
+    sizes = {name: norm(full.gradients[name]) for name in tracer.measured}
+    out |= {name: one.gap / sizes[name] for name, one in tracer.measured.items() if sizes[name] > 0}
     rest = dataclasses.replace(full, uses={name: use for name, use in full.uses.items() if name not in out})
     ordered = out | (rest.residuals if rest.uses else {})
     return {name: ordered[name] for name in full.names}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bptt.trace.torch.sources import Source
 from bptt.trace.torch.tracer import Tracer
-from bptt.trace.torch.uses import Signal
+from bptt.trace.torch.uses import Record, Signal, version_of
 
 _OTHER = {"linear": "matmul", "matmul": "linear"}
 
@@ -103,10 +103,58 @@ def embedding(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
 # As torch writes them for the CPU (aten/src/ATen/native/RNN.cpp), in the same order, so that no bit differs.
 
 
+def _gates(tracer: Tracer, x: Tensor, h: Tensor, weights: Any) -> Tensor:
+    """x W_ihᵀ + b_ih + h W_hhᵀ + b_hh, listened to once for all four."""
+    names = _names(tracer, (x, h), weights)
+    if names is None:
+        inner, recurrent = _both(tracer, x, h, weights)
+        return recurrent.add_(inner) if _own(recurrent) else recurrent + inner
+    w_ih, w_hh, b_ih, b_hh = weights
+    gates = F.linear(h, w_hh, b_hh).add_(F.linear(x, w_ih, b_ih))
+    _note_products(tracer, names, (x, h), (gates, gates))
+    return gates
+
+
 def _both(tracer: Tracer, x: Tensor, h: Tensor, weights: Any) -> tuple[Tensor, Tensor]:
     """x W_ihᵀ + b_ih and h W_hhᵀ + b_hh."""
-    w_ih, w_hh, b_ih, b_hh = (*weights, None, None)[:4]
-    return _one(tracer, x, w_ih, b_ih), _one(tracer, h, w_hh, b_hh)
+    w_ih, w_hh, b_ih, b_hh = weights
+    names = _names(tracer, (x, h), weights)
+    if names is None:
+        return _one(tracer, x, w_ih, b_ih), _one(tracer, h, w_hh, b_hh)
+    products = F.linear(x, w_ih, b_ih), F.linear(h, w_hh, b_hh)
+    _note_products(tracer, names, (x, h), products)
+    return products
+
+
+def _names(tracer: Tracer, inputs: Any, weights: Any) -> list[str] | None:
+    """The parameters that a cell's weights are; None where that is not so simple, or every loss will be asked."""
+    if tracer.handles or any(id(t) in tracer.known for t in inputs):
+        return None
+    names = []
+    for weight in weights:
+        source = tracer.known.get(id(weight))
+        if source is None or source.name is None or source.flipped or not weight.requires_grad:
+            return None
+        names.append(source.name)
+    return names
+
+
+def _note_products(tracer: Tracer, names: list[str], inputs: Any, outputs: Any) -> None:
+    """Note two products with their biases, and listen to each, or to their sum."""
+    place, signal = tracer.place(), None
+    if place is None:
+        return
+    for i, (z, out) in enumerate(zip(inputs, outputs, strict=True)):
+        if signal is None or out is not outputs[0]:
+            signal = Signal()
+            _hear(tracer, out, signal)
+        record = Record(place, "linear", z.detach(), signal, version=version_of(z))
+        tracer.records.setdefault(names[i], []).append(record)
+        tracer.records.setdefault(names[i + 2], []).append(Record(place, "bias", None, signal))
+
+
+def _hear(tracer: Tracer, out: Tensor, signal: Signal) -> None:
+    out.register_hook(lambda delta: None if tracer.quiet else signal.take(delta))
 
 
 def _one(tracer: Tracer, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -134,8 +182,7 @@ def lstm_cell(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     x, (h, c), weights = _arguments(args, kwargs)
     if not _native(x):
         return NotImplemented
-    inner, recurrent = _both(tracer, x, h, weights)
-    gates = recurrent.add_(inner) if _own(recurrent) else recurrent + inner
+    gates = _gates(tracer, x, h, weights)
     i, f, g, o = gates.unsafe_chunk(4, 1)
     i, f, g, o = i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
     c = (f * c).add_(i * g)
@@ -161,8 +208,7 @@ def rnn_tanh_cell(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     x, h, weights = _arguments(args, kwargs)
     if not _native(x):
         return NotImplemented
-    inner, recurrent = _both(tracer, x, h, weights)
-    return torch.tanh(recurrent.add_(inner) if _own(recurrent) else recurrent + inner)
+    return torch.tanh(_gates(tracer, x, h, weights))
 
 
 def rnn_relu_cell(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
@@ -170,8 +216,7 @@ def rnn_relu_cell(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     x, h, weights = _arguments(args, kwargs)
     if not _native(x):
         return NotImplemented
-    inner, recurrent = _both(tracer, x, h, weights)
-    return torch.relu(recurrent.add_(inner) if _own(recurrent) else recurrent + inner)
+    return torch.relu(_gates(tracer, x, h, weights))
 
 
 def _own(out: Tensor) -> bool:

@@ -69,6 +69,7 @@ class Tracer(TorchFunctionMode):
         self.losses: list[Tensor] = []  # what went back, as far as it was seen
         self.counters = [Counter(())]  # of calls; another one for each checkpoint that is made once more
         self.partial = False  # the program asked for some gradients only
+        self.measured: dict[str, Any] = {}  # of parameters, what the engine found of their uses
         self.repeats = 0  # how often a checkpoint was gone through that built no graph the first time
         self.quiet = False  # what comes back now is not the program's own backward pass
         self.cutting = False  # walks hand nothing on: each is walked back by itself

@@ -119,7 +119,9 @@ class Trace:
     def _warn(self, ledger: Ledger) -> None:
         """Say of which parameters uses are missing, rather than give less in silence."""
         limit = {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.tracer.precision(), 0.3)
-        missing = [*self.tracer.unseen(), *(name for name in ledger.names if not adds_up(ledger, name, limit))]
+        gaps = {name: one.gap for name, one in self.tracer.measured.items()}
+        missing = [name for name in ledger.names if not adds_up(ledger, name, limit, gaps.get(name))]
+        missing = [*self.tracer.unseen(), *missing]
         ledger.meta["unseen"] = missing
         if missing:
             warnings.warn(f"bptt.trace: not every use was seen of {', '.join(missing)}. {UNSEEN}", stacklevel=3)
