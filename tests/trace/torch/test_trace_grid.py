@@ -160,3 +160,32 @@ def test_losses_of_stacked_layers_are_asked_one_by_one(engine, keep):
             assert np.abs(ledger.map(prefix + name) - norms).max() <= 1e-12 * scale * 3
             if keep == "full":
                 assert np.abs(ledger.contributions(prefix + name) - table).max() <= 1e-12 * scale
+
+
+class Skipping(torch.nn.Module):
+    """Two fused layers; the lower one's output goes past the upper one too, to the same loss."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(7)
+        self.below, self.above = torch.nn.GRU(2, 3), torch.nn.LSTM(3, 3)
+        self.double()
+
+    def forward(self, x):
+        lower = self.below(x)[0]
+        return lower + self.above(lower)[0]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_a_loss_that_reaches_a_layer_on_two_ways_is_asked_of_both(engine):
+    model, T, B = Skipping(), 5, 2
+    x = torch.randn(T, B, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with bptt.trace(model, map=True, keep="full", engine=engine) as trace:
+        trace.backward((model(x) ** 2).sum((1, 2)))
+    lower = Untied(model.below, T, B)
+    inner, _ = lower.run(list(x.unbind(1)), [torch.zeros(1, B, 3, dtype=x.dtype)], [T] * B)
+    middle = torch.stack(inner, 1)
+    alone = ((middle + model.above(middle)[0]) ** 2).sum((1, 2))
+    for name, copies in lower.copies.items():
+        table = np.stack([torch.autograd.grad(loss, copies, retain_graph=True)[0].numpy() for loss in alone])
+        assert np.abs(trace.ledger.contributions(f"below.{name}") - table).max() <= 1e-12 * np.abs(table).max()

@@ -152,9 +152,10 @@ class Layer:
 
 
 class Adjoints(NamedTuple):
-    """Of a layer's outputs, by K losses: all of them, or one array where each step has one loss that speaks of it.
+    """Of a layer's outputs, by K losses; those of both kinds are added.
 
-    K: losses.  every: (K, n, B, W) or None.  own: (n, B, W) or None.  who: (n,) the loss that own[t] belongs to.
+    K: losses.  every: (K, n, B, W) or None.
+    own, who: (n, B, W), and the loss (n,) that own[t] belongs to, where each step has one loss that speaks of it; None.
     """
 
     K: int
@@ -165,11 +166,9 @@ class Adjoints(NamedTuple):
     def add(self, t: int, dh: Array, live: Array | None) -> None:
         """Add what comes at one step to dh (K, B, W), save for sequences that have ended."""
         if self.own is not None and self.who is not None:
-            k, came = int(self.who[t]), self.own[t]
-            dh[k] += came if live is None else np.where(live[:, None], came, came.dtype.type(0))
-        elif self.every is not None:
-            came = self.every[:, t]
-            dh += came if live is None else np.where(live[:, None], came, came.dtype.type(0))
+            dh[int(self.who[t])] += _of_live(self.own[t], live)
+        if self.every is not None:
+            dh += _of_live(self.every[:, t], live)
 
     def begin(self, n: int) -> Array:
         """(n,) the first loss that has anything to say at a step, where all before it have yet to begin; else 0.
@@ -179,7 +178,11 @@ class Adjoints(NamedTuple):
         last = np.full(self.K, -1)  # the step from which a loss walks back
         if self.own is not None and self.who is not None:
             np.maximum.at(last, self.who, np.arange(n))
-        elif self.every is not None:
+        if self.every is not None:
             alive: Any = self.every.reshape(self.K, n, -1).any(-1)
-            last = np.where(alive.any(-1), n - 1 - alive[:, ::-1].argmax(-1), -1)
+            last = np.maximum(last, np.where(alive.any(-1), n - 1 - alive[:, ::-1].argmax(-1), -1))
         return np.zeros(n, int) if (np.diff(last) < 0).any() else np.searchsorted(last, np.arange(n))
+
+
+def _of_live(came: Array, live: Array | None) -> Array:
+    return came if live is None else np.where(live[:, None], came, came.dtype.type(0))

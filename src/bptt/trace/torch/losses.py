@@ -53,8 +53,9 @@ class Losses:
         try:
             targets = self._targets()
             self.owned = Owners(self.losses).of([walk.outputs[0] for walk in tracer.walks if walk.listener is None])
-            targets = [t for t in targets if id(t) not in self.owned]
-            sizes = [t.numel() * t.element_size() for t in targets if isinstance(t, Tensor)]
+            self.direct = self._reached([t for t in targets if id(t) not in self.owned])
+            dense = self.direct if len(tracer.walks) < 2 else targets
+            sizes = [t.numel() * t.element_size() for t in dense if isinstance(t, Tensor)]
             many = max(1, BYTES // max(1, sum(sizes)))
             for low in range(0, self.K, many):
                 self._sweep(low, min(low + many, self.K), targets)
@@ -62,6 +63,14 @@ class Losses:
             tracer.quiet, tracer.cutting = before
             for walk in tracer.walks:
                 walk.node = None
+
+    def _reached(self, targets: list[Tensor]) -> list[Tensor]:
+        """Those that the losses reach otherwise than through a walk, found by one pass for all."""
+        if not targets:
+            return []
+        ones = torch.ones_like(self.losses)
+        found = torch.autograd.grad(self.losses, targets, ones, retain_graph=True, allow_unused=True)
+        return [target for target, adjoint in zip(targets, found, strict=True) if adjoint is not None]
 
     def _targets(self) -> list[Tensor]:
         """Every tensor that an adjoint is wanted of."""
@@ -75,9 +84,9 @@ class Losses:
 
     def _sweep(self, low: int, high: int, targets: list[Tensor]) -> None:
         adjoints: dict[int, Tensor] = {}
-        if targets:
+        if self.direct:
             eye = torch.eye(self.K, dtype=self.losses.dtype, device=self.losses.device)[low:high]
-            _add(adjoints, [self.losses], [eye], targets)
+            _add(adjoints, [self.losses], [eye], self.direct)
         for walk in reversed(self.tracer.walks):
             if walk.listener is None:
                 self._walk(walk, adjoints, targets, range(low, high))
