@@ -36,13 +36,13 @@ TRIED: dict[str, str] = {
         "take as much again."
     ),
     "a traced loop of LSTMCell": (
-        "Each call that a program makes under a mode costs 2 µs, and a cell written out in Python some 20 µs more than in "
-        "C++. One hook for both products, stacking what all steps have in common at once, and norms on the engine took "
-        "the median from 1.52 to this."
+        "Each call that a program makes under a mode costs 2 µs, and a cell written out in Python some 20 µs more than "
+        "in C++. One hook for both products, stacking what all steps have in common at once, and norms on the engine "
+        "took the median from 1.52 to this."
     ),
     "peak memory of a traced step": (
-        "A loop's deltas are kept for the ledger until the end, where torch drops each when it has been used; in a layer "
-        "of one sequence everything is small, and what the kernels hold counts."
+        "A loop's deltas are kept for the ledger until the end, where torch drops each when it has been used; in a "
+        "layer of one sequence everything is small, and what the kernels hold counts."
     ),
     "a 100 × 100 map": (
         "At the first shape the sweep is 21 GFLOP, 60 ms at the engine's best, and the norms of 10,000 pairs as long "
