@@ -22,7 +22,7 @@ def listen(tracer: Tracer, out: Tensor) -> tuple[Signal, Tensor]:
     Where every loss will be asked on its own that is a copy, so that the program may write into it.
     """
     signal = Signal()
-    out.register_hook(lambda delta: None if tracer.quiet else signal.take(delta))
+    out.register_hook(lambda delta: None if tracer.quiet else signal.take(tracer.slab.hold(delta)))
     return signal, out.clone() if tracer.handles else out
 
 
@@ -154,7 +154,7 @@ def _note_products(tracer: Tracer, names: list[str], inputs: Any, outputs: Any) 
 
 
 def _hear(tracer: Tracer, out: Tensor, signal: Signal) -> None:
-    out.register_hook(lambda delta: None if tracer.quiet else signal.take(delta))
+    out.register_hook(lambda delta: None if tracer.quiet else signal.take(tracer.slab.hold(delta)))
 
 
 def _one(tracer: Tracer, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:

@@ -26,7 +26,7 @@ from bptt.trace.torch.sources import (
     tensors_in,
     writes,
 )  # fmt: skip
-from bptt.trace.torch.uses import Record, Signal, to_array, version_of
+from bptt.trace.torch.uses import Record, Signal, Slab, to_array, version_of
 from bptt.typing import Array
 
 PASS = {torch.autograd.grad, torch.autograd.backward, Tensor.backward, Tensor.register_hook}
@@ -69,6 +69,7 @@ class Tracer(TorchFunctionMode):
         self.losses: list[Tensor] = []  # what went back, as far as it was seen
         self.counters = [Counter(())]  # of calls; another one for each checkpoint that is made once more
         self.partial = False  # the program asked for some gradients only
+        self.slab = Slab()
         self.measured: dict[str, Any] = {}  # of parameters, what the engine found of their uses
         self.repeats = 0  # how often a checkpoint was gone through that built no graph the first time
         self.quiet = False  # what comes back now is not the program's own backward pass
@@ -383,7 +384,7 @@ class Tracer(TorchFunctionMode):
 
     def drop(self) -> None:
         """Hold nothing at all."""
-        self.records, self.walks, self.gradients, self.losses = {}, [], {}, []
+        self.records, self.walks, self.gradients, self.losses, self.slab = {}, [], {}, [], Slab()
 
     def segment(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A reentrant checkpoint's function: its first call builds no graph, the second does and is recorded.

@@ -4,6 +4,7 @@ A call whose operation is known leaves its factors: the input that it had, and t
 on the output hands over. Of any other call a hook on the parameter's own alias hands over the gradient itself.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,29 @@ class Signal:
         """The adjoint has come."""
         self.delta = delta.detach()
         self.times += 1
+
+
+class Slab:
+    """Memory in a few pieces for the many small tensors of a loop.
+
+    One by one they would lie scattered among a backward pass's large ones, and leave holes in the heap that fit nothing:
+    ten times the memory.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: dict[Any, tuple[Tensor, Iterator[Tensor]]] = {}
+
+    def hold(self, a: Tensor) -> Tensor:
+        """A copy."""
+        key = (a.shape, a.dtype, a.device)
+        piece, places = self.pieces.get(key, (None, iter(())))
+        place = next(places, None)
+        if place is None:
+            many = 8 if piece is None else min(2 * len(piece), 512)
+            piece = torch.empty((many, *a.shape), dtype=a.dtype, device=a.device)
+            places = iter(piece.unbind())
+            self.pieces[key], place = (piece, places), next(places)
+        return place.copy_(a.detach())
 
 
 class Record(NamedTuple):
