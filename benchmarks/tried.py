@@ -43,9 +43,9 @@ TRIED: dict[str, str] = {
         "took the median from 1.52 to this."
     ),
     "peak memory of a traced step": (
-        "A fused layer stays within it. A loop's deltas are kept until the end, where torch drops each at once. Kept one "
-        "by one among large gradients that are not they left holes in the heap that fit nothing, up to 12 times the "
-        "memory; copied into a few pieces they are what they are."
+        "A fused layer stays within it. A loop's deltas are kept until the end, where torch drops each at once; small "
+        "ones, kept one by one among large gradients that are not, left holes in the heap that fit nothing. Since this "
+        "run they are copied into a few pieces, which took the loops of one sequence, 256 units, to 1.3 to 1.6 times."
     ),
     "a 100 × 100 map": (
         "At the first shape the sweep is 21 GFLOP, 60 ms at the engine's best, and the norms of 10,000 pairs as long "

@@ -30,18 +30,23 @@ class Signal:
         self.times += 1
 
 
+SMALL = 8 << 10  # bytes of a tensor that is rather copied than kept where it lies
+
+
 class Slab:
     """Memory in a few pieces for the many small tensors of a loop.
 
-    One by one they would lie scattered among a backward pass's large ones, and leave holes in the heap that fit nothing:
-    ten times the memory.
+    One by one they would lie scattered among a backward pass's large ones, and leave holes in the heap that fit
+    nothing: ten times the memory.
     """
 
     def __init__(self) -> None:
         self.pieces: dict[Any, tuple[Tensor, Iterator[Tensor]]] = {}
 
     def hold(self, a: Tensor) -> Tensor:
-        """A copy."""
+        """The same numbers: a copy of what is small."""
+        if a.numel() * a.element_size() > SMALL:
+            return a
         key = (a.shape, a.dtype, a.device)
         piece, places = self.pieces.get(key, (None, iter(())))
         place = next(places, None)
