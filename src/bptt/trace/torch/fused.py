@@ -83,9 +83,9 @@ def fused(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
         x = data.transpose(0, 1) if batch_first else data
         shape = Packed.of(sizes, data.device) if sizes is not None else None
         drop = dropout if train else 0.0
-        scans = _scans(tracer, kind, nonlinearity, weights, layers, both)
+        scans = scans_of(tracer, kind, nonlinearity, weights, layers, both)
         before = len(tracer.walks)
-        x, ends = _layers(tracer, scans, x, states, shape, drop, 2 if both else 1)
+        x, ends = walk_layers(tracer, scans, x, states, shape, drop, 2 if both else 1)
         out = x.transpose(0, 1) if batch_first else x
         after = [torch.stack(parts) for parts in zip(*ends, strict=True)]
         for walk in tracer.walks[before:]:
@@ -106,7 +106,7 @@ def lowered(data: Tensor, weights: list[Tensor], scans: int, packed: bool) -> bo
     return torch.is_autocast_enabled("cpu") and walks and fits and not packed and len(weights) // scans in (2, 4)
 
 
-def _layers(
+def walk_layers(
     tracer: Tracer, scans: list[Scan], x: Tensor, states: list[Tensor], packed: Packed | None, drop: float, dirs: int
 ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:  # fmt: skip
     """All layers: outputs, packed if they came so, and the state after each scan."""
@@ -136,7 +136,7 @@ def _scan(
     return found
 
 
-def _scans(tracer: Tracer, kind: str, nonlinearity: str, weights: Any, layers: int, both: bool) -> list[Scan]:
+def scans_of(tracer: Tracer, kind: str, nonlinearity: str, weights: Any, layers: int, both: bool) -> list[Scan]:
     """Every layer in every direction with its weights."""
     dirs = 2 if both else 1
     each = len(weights) // (layers * dirs)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bptt.trace.torch.fused import Packed, _layers, _scans
+from bptt.trace.torch.fused import Packed, scans_of, walk_layers
 from bptt.trace.torch.tracer import Tracer
 
 
@@ -24,8 +24,8 @@ def _stepwise(kind: str, nonlinearity: str = "tanh") -> Callable[..., Any]:
             states = list(hx) if kind == "lstm" else [hx]
             x = data.transpose(0, 1) if batch_first else data
             shape = Packed.of(sizes, data.device) if sizes is not None else None
-            scans = _scans(_nobody(), kind, nonlinearity, weights, layers, both)
-            x, ends = _layers(_nobody(), scans, x, states, shape, dropout if train else 0.0, 2 if both else 1)
+            scans = scans_of(_nobody(), kind, nonlinearity, weights, layers, both)
+            x, ends = walk_layers(_nobody(), scans, x, states, shape, dropout if train else 0.0, 2 if both else 1)
             out = x.transpose(0, 1) if batch_first else x
             return (out, *(torch.stack(parts) for parts in zip(*ends, strict=True)))
 
