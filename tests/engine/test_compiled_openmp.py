@@ -88,6 +88,7 @@ def test_a_forked_child_has_none_of_them():
 openmp.borrow()
 child = os.fork()
 if child == 0:
+    openmp.borrow()
     os._exit(len(openmp._lent))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(openmp._lent))
 """

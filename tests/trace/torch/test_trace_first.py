@@ -37,3 +37,16 @@ def test_a_traced_loop_has_the_same_bits_and_a_ledger_that_adds_up(kind):
     assert all(torch.equal(plain[name], traced[name]) for name in plain)
     assert trace.ledger.residual < 1e-6
     assert {name: trace.ledger.steps(name) for name in trace.ledger.names} == dict.fromkeys(plain, 6)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTMCell, "ifgo"), (nn.GRUCell, "rzn")])
+def test_the_gates_of_a_cell_are_rows_of_its_weights(kind, gates):
+    model, x = Loop(kind), torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0))
+    with bptt.trace(model) as trace:
+        plain = gradients(model, x)
+    for i, gate in enumerate(gates):
+        for name in ("weight_ih", "weight_hh", "bias_hh"):
+            rows = plain[f"cell.{name}"][4 * i : 4 * i + 4].numpy()
+            steps = trace.ledger.step_gradients(f"{name}.{gate}")
+            assert steps.shape == (6, *rows.shape)
+            assert abs(steps.sum(0) - rows).max() < 1e-6

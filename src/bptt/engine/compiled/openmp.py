@@ -22,12 +22,20 @@ class _Library(NamedTuple):
 
 
 _lent: list[_Library] = []
+_asked: list[bool] = []  # whether it was looked for, or must not be
 
 
 def borrow() -> None:
     """From now on let the work be done by the threads of the OpenMP that is loaded, if it is GNU's."""
-    if not _lent:
+    if not _asked:
+        _asked.append(True)
         _lent.extend(_loaded())
+
+
+def _give_back() -> None:
+    """In a forked child: its threads are not there any more, and whoever asks for them waits for ever."""
+    _lent.clear()
+    _asked.append(True)
 
 
 def _loaded() -> list[_Library]:
@@ -70,4 +78,4 @@ def run(work: Callable[[Any], None], items: Sequence[Any], fail: Callable[[], No
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_lent.clear)  # its threads are not there any more
+    os.register_at_fork(after_in_child=_give_back)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bptt.ledger import Place
 from bptt.trace.torch.sources import Source
 from bptt.trace.torch.tracer import Tracer
 from bptt.trace.torch.uses import Record, Signal, version_of
@@ -172,6 +173,14 @@ def _arguments(args: Any, kwargs: Any) -> tuple[Tensor, Any, list[Tensor]]:
     return bound["input"], bound["hx"], [bound.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]  # type: ignore
 
 
+def _note_gates(tracer: Tracer, weights: Any, gates: str) -> None:
+    """Know which rows of a cell's weights are which gate's."""
+    for weight in weights:
+        source = tracer.known.get(id(weight))
+        if source is not None and source.name is not None and not source.flipped and source.name not in tracer.places:
+            tracer.places[source.name] = Place(gates=tuple(gates), axis=0)
+
+
 def _native(x: Tensor) -> bool:
     """Whether torch computes the cell from products, as it does on the CPU."""
     return torch.is_grad_enabled() and x.device.type == "cpu"
@@ -182,6 +191,7 @@ def lstm_cell(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     x, (h, c), weights = _arguments(args, kwargs)
     if not _native(x):
         return NotImplemented
+    _note_gates(tracer, weights, "ifgo")
     gates = _gates(tracer, x, h, weights)
     i, f, g, o = gates.unsafe_chunk(4, 1)
     i, f, g, o = i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
@@ -194,6 +204,7 @@ def gru_cell(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     x, h, weights = _arguments(args, kwargs)
     if not _native(x):
         return NotImplemented
+    _note_gates(tracer, weights, "rzn")
     inner, recurrent = _both(tracer, x, h, weights)
     x_r, x_z, x_n = inner.unsafe_chunk(3, 1)
     h_r, h_z, h_n = recurrent.unsafe_chunk(3, 1)

@@ -77,7 +77,7 @@ class Tracer(TorchFunctionMode):
         self.gradients: dict[str, Tensor] = {}
         self.handed: dict[str, int] = {}  # parameter → where the sum lies that a walk handed to autograd
         self.untouched: set[str] = set()  # parameters that were left with just that
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, Place] = {}  # of parameters of cells
         self.scale = 1.0
         self.types: set[torch.dtype] = set()  # of what came back to walks
 

@@ -48,7 +48,6 @@ class Walk:
         self.order = min((place for place in self.places.values() if place is not None), default=())
         self.live = any(place is not None for place in self.places.values())  # whether it is to be recorded
         self.uses: dict[str, list[Walked]] = {}  # parameter → its uses
-        self.loss_uses: dict[str, Any] = {}
         self.sizes: Array | None = None  # ‖∂J/∂s‖ (T + 1, B) as it walks, from the state before
         self.states: tuple[Array, ...] = ()
         self.times = 0  # how often it was walked back
