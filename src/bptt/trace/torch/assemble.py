@@ -12,6 +12,7 @@ from bptt.ledger.files import SCHEMA
 from bptt.ledger.norms import norm
 from bptt.ledger.reductions import count, first, matrices
 from bptt.trace.torch.measured import measure
+from bptt.trace.torch.returned import gradient, loss_values, reused
 from bptt.trace.torch.uses import Record, check_version, to_array, use_of
 from bptt.trace.torch.walks import Walk, Walked
 from bptt.typing import Array
@@ -188,12 +189,12 @@ def place_of(walk: Walk, slot: str) -> Place:
 
 def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
     """The ledger of all uses of every parameter that was used more than once, or in a fused layer."""
-    reused = set(tracer.reused())
-    found = {name: uses for name, uses in entries(tracer).items() if name in reused}
+    several = set(reused(tracer))
+    found = {name: uses for name, uses in entries(tracer).items() if name in several}
     shapes = {name: tuple(tracer.parameters[name].shape) for name in found}
     known: Known = {}
     uses = {name: joined([entry.use for entry in found[name]], shapes[name], known=known) for name in found}
-    gradients = {name: tracer.gradient(name) for name in found}
+    gradients = {name: gradient(tracer, name) for name in found}
     places = {name: tracer.places.get(name, Place(axis=0)) for name in found}
     for walk in tracer.walks:
         places |= {s.name: place_of(walk, slot) for slot, s in walk.sources.items() if s.name in found}
@@ -207,7 +208,7 @@ def ledger(tracer: Any, meta: dict[str, Any], losses: Any = None) -> Ledger:
     meta |= {"T": max(count(use) for use in uses.values())} | _sequences(tracer.walks)
     own = {} if losses is None else losses.contributions({n: [e.order for e in found[n]] for n in found})
     made = Ledger(
-        meta, tracer.loss_values() if losses is None else losses.values, gradients, places, reverse, sizes, parts,
+        meta, loss_values(tracer) if losses is None else losses.values, gradients, places, reverse, sizes, parts,
         uses=uses, step_norms=by_step, step_sequence_norms=by_sequence, **own,
     )  # fmt: skip
     return _norms_only(made, _residuals(made, found, tracer)) if tracer.keep == "norms" else made

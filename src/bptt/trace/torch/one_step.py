@@ -10,6 +10,7 @@ from torch import Tensor
 from bptt.errors import BpttError, InputError
 from bptt.ledger import Ledger
 from bptt.trace.torch.factory import Given, call, default_losses
+from bptt.trace.torch.returned import times
 from bptt.trace.torch.tracing import Trace
 
 FULL_BYTES = 1 << 30  # of a ledger that holds δ for every pair of loss and step
@@ -110,7 +111,7 @@ def _walk_back(trace: Trace, losses: Tensor, map: bool | None, what: str) -> str
     try:
         _theirs(f"backward pass of {what}", lambda: trace.backward(losses))
     except InputError as error:
-        if map or trace.tracer.times():  # asked for, or failed in the sum's own pass
+        if map or times(trace.tracer):  # asked for, or failed in the sum's own pass
             raise
         _expect_no_map(trace)
         _theirs(f"backward pass of {what}", lambda: losses.sum().backward())

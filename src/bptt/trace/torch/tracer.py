@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
@@ -26,8 +25,7 @@ from bptt.trace.torch.sources import (
     tensors_in,
     writes,
 )  # fmt: skip
-from bptt.trace.torch.uses import Record, Signal, Slab, to_array, version_of
-from bptt.typing import Array
+from bptt.trace.torch.uses import Record, Signal, Slab, version_of
 
 PASS = {torch.autograd.grad, torch.autograd.backward, Tensor.backward, Tensor.register_hook}
 BACKWARD = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
@@ -318,53 +316,6 @@ class Tracer(TorchFunctionMode):
                 self.gradients[name] = g.detach().clone() if known is None else known + g.detach()
 
         return take
-
-    def gradient(self, name: str) -> Array:
-        """What the program's backward pass left for a parameter, without the scale of a GradScaler."""
-        found = self.gradients.get(name)
-        shape = self.parameters[name]
-        return to_array(torch.zeros_like(shape) if found is None else found / self.scale if self.scale != 1 else found)
-
-    def loss_values(self) -> Array:
-        """(1,) the sum of the scalars that went back, NaN where none was seen to."""
-        total = sum(loss.double().item() for loss in self.losses) if self.losses else float("nan")
-        return np.array([total / self.scale])
-
-    def times(self) -> int:
-        """How often something came back to a use."""
-        records = [record.signal.times for records in self.records.values() for record in records]
-        return max([*records, *(walk.times for walk in self.walks), self.repeats], default=0)
-
-    def uses(self) -> dict[str, list[bool]]:
-        """Name → whether something came back, for each call or walk."""
-        found = {name: [r.signal.times > 0 for r in records] for name, records in self.records.items()}
-        for walk in self.walks:
-            for name in walk.names():
-                found.setdefault(name, []).extend([walk.times > 0] * 2)  # a layer is recurrent, of one step too
-        return found
-
-    def reused(self) -> list[str]:
-        """Parameters with more than one use, or in a fused layer, save those whose gradient nobody asked for."""
-        found = self.uses()
-        return [
-            name for name in self.parameters
-            if len(found.get(name, ())) > 1 and (name in self.gradients or not (self.partial or any(found[name])))
-        ]  # fmt: skip
-
-    def came_back(self, name: str) -> bool:
-        """Whether a gradient came to any use of a parameter."""
-        return any(self.uses()[name])
-
-    def unseen(self) -> list[str]:
-        """Parameters with a gradient and no use."""
-        found = self.uses()
-        return [name for name in self.parameters if name in self.gradients and name not in found]
-
-    def precision(self) -> torch.dtype:
-        """The shortest type that a parameter or an adjoint has."""
-        found = {p.dtype for p in self.parameters.values()} | self.types
-        found |= {r.signal.delta.dtype for rs in self.records.values() for r in rs if r.signal.delta is not None}
-        return min(found, key=lambda dtype: dtype.itemsize)
 
     def settle(self) -> None:
         """All of it has come back."""

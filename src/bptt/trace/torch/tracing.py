@@ -17,6 +17,7 @@ from bptt.trace.torch.calls import CALLS
 from bptt.trace.torch.fused import FUSED
 from bptt.trace.torch.losses import Losses
 from bptt.trace.torch.patches import patched
+from bptt.trace.torch.returned import came_back, precision, reused, times, unseen
 from bptt.trace.torch.tracer import Tracer
 
 ENGINES = ("auto", "compiled", "torch")
@@ -99,17 +100,17 @@ class Trace:
         if not tracer.records and not tracer.walks:
             do = UNSEEN if tracer.gradients else "Call it inside the with block, with gradients enabled."
             raise InputError(what, got="no call of a parameter", expected="a forward pass of the model", do=do)
-        times = tracer.times()
-        if times > 1:
+        often, several = times(tracer), reused(tracer)
+        if often > 1:
             do = "Add the losses up and go back once, or trace each pass on its own."
-            raise InputError(what, got=f"{times} backward passes over one forward pass", expected="one", do=do)
+            raise InputError(what, got=f"{often} backward passes over one forward pass", expected="one", do=do)
         if not tracer.gradients:
             do = "Call loss.backward() inside the with block, on a loss that depends on the recurrent part."
             raise InputError(what, got="nothing that came back to a parameter", expected="a backward pass", do=do)
-        if not tracer.reused():
+        if not several:
             raise InputError(what, got="no parameter that was used more than once", expected="a recurrent model",
-                             do=frozen(self.model) or (UNSEEN if tracer.unseen() else None))  # fmt: skip
-        if not any(tracer.came_back(name) for name in tracer.reused()):
+                             do=frozen(self.model) or (UNSEEN if unseen(tracer) else None))  # fmt: skip
+        if not came_back(tracer, several):
             got, do = "a backward pass that came to other parameters only", "Call loss.backward() on a loss of it."
             raise InputError(what, got=got, expected="one through the recurrent part", do=do)
         if self.map and self._losses is None:
@@ -118,10 +119,10 @@ class Trace:
 
     def _warn(self, ledger: Ledger) -> None:
         """Say of which parameters uses are missing, rather than give less in silence."""
-        limit = {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.tracer.precision(), 0.3)
+        limit = {torch.float64: 1e-9, torch.float32: 1e-3}.get(precision(self.tracer), 0.3)
         gaps = {name: one.gap for name, one in self.tracer.measured.items()}
         missing = [name for name in ledger.names if not adds_up(ledger, name, limit, gaps.get(name))]
-        missing = [*self.tracer.unseen(), *missing]
+        missing = [*unseen(self.tracer), *missing]
         ledger.meta["unseen"] = missing
         if missing:
             warnings.warn(f"bptt.trace: not every use was seen of {', '.join(missing)}. {UNSEEN}", stacklevel=3)
