@@ -127,6 +127,20 @@ def read_arrays(path: str | Path, *, format: str, schema: int) -> tuple[dict[str
         raise DamagedFile(f"{path}", got=got, expected=f"a {kind}") from None
 
 
+def format_of(path: Path) -> str:
+    """ "bptt.ledger", "bptt.checkpoint" or so of a safetensors file that this package wrote; "" of any other."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors" or not path.is_file():
+        return ""
+    try:
+        with safe_open(path, framework="np") as file:
+            found = (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError):
+        return ""
+    return found if found.startswith("bptt.") else ""
+
+
 def _digest(arrays: dict[str, Array], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):

@@ -2,7 +2,7 @@
 
 from bptt.engine.check import check_gradient
 from bptt.engine.given import Pass
-from bptt.engine.passes import ENGINES, choose_engine, evaluate, gradient, predict, record, warm_up
+from bptt.engine.passes import ENGINES, choose_engine, evaluate, gradient, predict, record, record_with, warm_up
 from bptt.engine.plan import Checkpointed, Chunked, Full, Plan, Windowed, parse_plan
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "parse_plan",
     "predict",
     "record",
+    "record_with",
     "warm_up",
 ]

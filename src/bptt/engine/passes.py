@@ -187,6 +187,25 @@ def record(
     Raises:
         As `gradient`; InputError too for an unknown `keep` or a "full" ledger that would not fit in memory.
     """
+
+    def make(shapes: dict[str, tuple[int, ...]], T: int, B: int, dtype: Any) -> Recorder:
+        return Recorder(shapes, T, B, dtype, keep, map)
+
+    return record_with(
+        make, network, batch, loss, plan=plan, states=states, shares=shares, source=source, engine=engine,
+        threads=threads, own=keep != "norms",
+    )  # fmt: skip
+
+
+def record_with(
+    make: Callable[[dict[str, tuple[int, ...]], int, int, Any], Recorder], network: Network, batch: Batch, loss: Loss,
+    *, plan: Plan | str | None = None, states: States | None = None, shares: bool = False, source: str = "bptt",
+    engine: str = "auto", threads: int | None = None, own: bool = True,
+) -> Ledger:  # fmt: skip
+    """As `record`, with a recorder that keeps something else of the walks back.
+
+    make: (shapes, T, B, dtype) → the recorder.  own: whether it keeps the inputs, which are then copied.
+    """
     plan = as_plan(plan)
     shapes = {name: value.shape for name, value in network.params.items()}
     meta = {
@@ -199,12 +218,12 @@ def record(
     }
 
     def ledger(run: Any) -> Ledger:
-        recorder = Recorder(shapes, run.T, run.B, network.dtype, keep, map)
+        recorder = make(shapes, run.T, run.B, network.dtype)
         done = run.record(recorder, shares)
         reverse = {scan.prefix: scan.reverse for scan in network.scans()}
         return recorder.ledger(done.losses, done.gradients, meta, _places(network), reverse)
 
-    return _passed(engine, threads, (network, batch, loss, plan, states), ledger, own=keep != "norms")
+    return _passed(engine, threads, (network, batch, loss, plan, states), ledger, own=own)
 
 
 def _places(network: Network) -> dict[str, Place]:

@@ -366,6 +366,12 @@ class Ledger:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"memo": {}}  # its keys are ids, which mean nothing elsewhere
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: a picture and a table, or this line where nothing can draw them."""
+        from bptt.ledger.display import mimebundle
+
+        return mimebundle(self, "ledger", include, exclude)
+
     def __repr__(self) -> str:
         return f"Ledger({self.meta.get('network')}; T={self.T}, loss {self.loss:.6g}, residual {self.residual:.1e})"
 
