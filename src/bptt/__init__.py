@@ -26,6 +26,7 @@ _HOMES = {
     "Windowed": "bptt.engine",
     "audit": "bptt.trace",
     "check_gradient": "bptt.engine",
+    "compare": "bptt.train",
     "evaluate": "bptt.engine",
     "explain": "bptt.train",
     "fit": "bptt.train",
@@ -47,6 +48,7 @@ _ROOMS = (
     "errors",
     "ledger",
     "model",
+    "plot",
     "report",
     "testing",
     "trace",
@@ -55,14 +57,14 @@ _ROOMS = (
 )
 
 if TYPE_CHECKING:
-    from bptt import trace
+    from bptt import diagnose, trace
     from bptt.data import make_task, read_series, read_text
     from bptt.diagnose import horizon, truncation_bias
     from bptt.engine import Checkpointed, Chunked, Full, Windowed, check_gradient, evaluate, gradient, predict, record
     from bptt.ledger import Ledger
     from bptt.model import Batch, Loss, Network
     from bptt.trace import audit, watch
-    from bptt.train import explain, fit
+    from bptt.train import compare, explain, fit
 
 __all__ = [
     "Batch",
@@ -75,6 +77,8 @@ __all__ = [
     "Windowed",
     "audit",
     "check_gradient",
+    "compare",
+    "diagnose",
     "evaluate",
     "explain",
     "fit",

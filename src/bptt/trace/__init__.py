@@ -11,6 +11,7 @@ from typing import Any
 from bptt.errors import InputError, MissingExtra
 
 FRAMEWORKS = ("torch",)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")  # of files of weights that some room reads
 
 
 class _Room(types.ModuleType):

@@ -17,4 +17,4 @@ def test_the_reach_grows_and_then_the_error_falls():
     assert found["reach"][0] <= 10
     assert found["reach"][-1] == 40
     assert found["loss"][-1] < 0.01 < 0.1 < min(found["loss"][:4])
-    assert "vanishing: lstm.l0 reaches" in done.stdout
+    assert "BP101 vanishing: lstm.l0: " in done.stdout

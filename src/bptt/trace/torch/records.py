@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bptt.diagnose import judge, light
 from bptt.errors import NotKeptError
 from bptt.ledger import Ledger
 from bptt.ledger.norms import norm
@@ -15,12 +16,6 @@ from bptt.typing import Array
 
 REACH = 0.01  # of the largest: what is below counts as gone
 LAST = 0.1  # of the uses: those whose share is told
-SHORT = 0.25  # of the steps: a gradient that reaches no further has vanished
-GROWN = 1000.0  # times as large at the first step as at the last: it has exploded
-DEAD = 0.5  # of the uses: so many without any gradient are worth a word
-ONE = 0.5  # of Σ ‖dW_t‖: a use with more dominates
-FEW = 4  # uses: with fewer, one may well dominate, and nothing reaches far
-INCOMPLETE = 1e-3  # relative: uses that add up no better are not all there are
 LAYERS = 4  # that have panels of their own
 
 Profile = tuple[list[int], list[float]]
@@ -40,7 +35,7 @@ def record_of(ledger: Ledger, step: int, forwards: int = 1) -> dict[str, Any]:
     if not record["states"]:
         for name, numbers in record["parameters"].items():
             numbers["lags"] = lags(_walked(ledger, name))
-    record["verdicts"] = verdicts(record)
+    record["verdicts"] = verdicts(ledger)
     return record
 
 
@@ -119,48 +114,9 @@ def lags(norms: Array) -> dict[str, list[Any]]:
 # ---- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def verdicts(record: dict[str, Any]) -> list[str]:
-    """What the numbers of a record say in words; empty where there is nothing to say."""
-    parameters, states = record["parameters"], record["states"]
-    found = [f"not finite: {name}" for name, p in parameters.items() if not math.isfinite(p["norm"])]
-    if found:
-        return found
-    for name, s in states.items():
-        found += _of_state(name, s)
-    for name, p in parameters.items():
-        found += _of_parameter(name, p, bool(states))
-    found += _of_one_step(parameters)
-    if record["residual"] > INCOMPLETE:
-        found.append(f"incomplete: the uses add up to the gradient only within {record['residual']:.1e}")
-    return found
-
-
-def _of_state(name: str, s: dict[str, Any]) -> list[str]:
-    steps, gain = s["steps"], s["gain"]
-    if steps < FEW or gain is None:
-        return []
-    if gain < 1 and s["reach"] <= SHORT * steps:
-        return [f"vanishing: {name} reaches {s['reach']} of {steps} steps back, × {gain:.3g} with each"]
-    if steps * math.log(gain) >= math.log(GROWN):
-        return [f"exploding: {name} grows × {gain:.3g} with each of {steps} steps back"]
-    return []
-
-
-def _of_parameter(name: str, p: dict[str, Any], has_states: bool) -> list[str]:
-    uses, found = p["uses"], []
-    if p["dead"] >= DEAD * uses:
-        found.append(f"dead use: {p['dead']} of {uses} uses of {name} get no gradient")
-    if not has_states and uses >= FEW and 0 < p["reach"] <= SHORT * uses:
-        found.append(f"vanishing: {name} hears of its last {p['reach']} of {uses} uses only")
-    return found
-
-
-def _of_one_step(parameters: dict[str, dict[str, Any]]) -> list[str]:
-    """The parameter of which a single use has the most: where one step dominates it does so in several."""
-    name, p = max(parameters.items(), key=lambda item: item[1]["largest"] if item[1]["uses"] >= FEW else 0.0)
-    if p["uses"] < FEW or p["largest"] < ONE:
-        return []
-    return [f"one step dominates: use {p['largest_at']} of {p['uses']} has {p['largest']:.0%} of {name}"]
+def verdicts(ledger: Ledger) -> list[str]:
+    """What the rules of `bptt.diagnose` say of a ledger alone, in lines; empty where there is nothing to say."""
+    return [str(finding) for finding in judge(light(ledger))]
 
 
 # ---- for those who draw ----------------------------------------------------------------------------------------------

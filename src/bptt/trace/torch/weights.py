@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from bptt.errors import DataError, FileError, InputError, NotFiniteError, ShapeError, unknown
+from bptt.storage import format_of
 from bptt.trace.torch.factory import Given
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 KINDS = ("rnn", "rnn-relu", "gru", "lstm")
 GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 LARGEST = 2 << 30  # bytes
@@ -96,20 +96,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         got += f" (it has {', '.join(names)})" if names else ""
         raise FileError(f"{path}", got=got, expected="weight_ih_l0, weight_hh_l0, … of nn.RNN, nn.GRU or nn.LSTM")
     return found
-
-
-def format_of(path: Path) -> str:
-    """ "bptt.ledger", "bptt.checkpoint" or so of a safetensors file that this package wrote; "" of any other."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix != ".safetensors" or not path.is_file():
-        return ""
-    try:
-        with safe_open(path, framework="np") as file:
-            found = (file.metadata() or {}).get("format", "")
-    except (SafetensorError, OSError):
-        return ""
-    return found if found.startswith("bptt.") else ""
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

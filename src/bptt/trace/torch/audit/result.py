@@ -96,7 +96,7 @@ class Audit:
     def __str__(self) -> str:
         from rich.console import Console
 
-        screen = Console(width=110, color_system=None, force_terminal=False)
+        screen = Console(width=110, color_system=None, force_terminal=False, emoji=False)
         with screen.capture() as text:
             screen.print(self)
         return text.get().rstrip()

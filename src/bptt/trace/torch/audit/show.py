@@ -42,7 +42,7 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         self.bar = Progress(
             TextColumn("audit: use {task.completed} of {task.total}"), BarColumn(), TimeRemainingColumn(compact=True),
             TextColumn("left"), console=console, transient=True, disable=not console.is_terminal,
