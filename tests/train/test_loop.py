@@ -121,7 +121,9 @@ def test_the_probe_ledger_balances_and_carries_its_horizon(text, tmp_path):
 
 def test_the_update_of_a_probed_iteration_is_attributed_in_full(text):
     result = fit(small(text, dtype="float64"))
-    for event in of_kind(result.events, "update"):
+    updates = of_kind(result.events, "update")
+    assert updates[-1]["iteration"] == result.config.iterations  # the last too, also where no probe is due
+    for event in updates:
         part = event["parameters"]["layer0.W_hh"]
         assert sum(part["shares"]) + part["carried"] + part["decay"] == pytest.approx(1, abs=1e-9)
 

@@ -13,9 +13,10 @@ import pytest
 import safetensors
 
 import bptt.storage
-from bptt.errors import BusyError, DamagedFile, FileError, InputError
+from bptt.errors import BusyError, DamagedFile, FileError, InputError, NotFiniteError
 from bptt.train import configure, fit, load_model
 from bptt.train.folder import RunFolder, read_config
+from bptt.train.metrics import read_metrics
 from bptt.train.saved import Checkpoint
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 60
@@ -310,3 +311,39 @@ def test_what_lies_beyond_the_checkpoint_is_gone_before_anything_is_trained(tmp_
 
 def stop(*args, **options):
     raise Killed
+
+
+def test_a_run_that_explodes_keeps_its_history_and_is_cut_back_to_its_checkpoint_on_resume(tmp_path):
+    config = configure(
+        "adding:12", hidden=8, batch=4, iterations=60, optimiser="sgd", learning_rate=1.0, clip_norm=0.0, cell="rnn",
+        options={"nonlinearity": "relu"}, checkpoint_every=3, probe_every=0,
+    )  # fmt: skip
+    with pytest.raises(NotFiniteError, match="iteration") as first:
+        fit(config, folder=tmp_path / "run")
+    events = read_metrics(tmp_path / "run")
+    said = [event["iteration"] for event in events if event["kind"] == "train"]
+    assert said == list(range(1, len(said) + 1))
+    assert f"iteration {len(said) + 1}," in str(first.value)
+    assert said[-1] > load_model(tmp_path / "run").iteration
+    before = contents(tmp_path / "run")
+    with pytest.raises(NotFiniteError) as second:
+        fit(folder=tmp_path / "run", resume=True)
+    assert str(second.value) == str(first.value)
+    assert contents(tmp_path / "run") == before
+
+
+def test_omega_flossing_and_jacobian_samples_go_on_to_the_same_bytes(tmp_path):
+    config = configure(
+        "adding:12", hidden=6, batch=4, iterations=20, cell="rnn", omega=1.0, floss=2, jacobian_every=3,
+        probe_every=5, checkpoint_every=7,
+    )  # fmt: skip
+    fit(config, folder=tmp_path / "whole")
+
+    def stop(n):
+        if n == 13:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fit(config, folder=tmp_path / "stopped", each=stop)
+    fit(folder=tmp_path / "stopped", resume=True)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")

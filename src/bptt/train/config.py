@@ -27,10 +27,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: B sequences.  steps: T of a window; a task has its own.  iterations: updates of the weights.
     optimiser: "adam" or "sgd".  momentum: of sgd.  weight_decay: of adam.
     clip_norm, clip_value: limits of the gradient, None or 0 for none.
+    omega: weight of Pascanu's Ω, 0 for none.  floss: updates of gradient flossing before training, 0 for none.
     plan: how to walk back, as `parse_plan`.  dtype: "float32" or "float64".  seed: of everything random.
     engine: "auto", "reference" or "compiled"; a run notes which one it began with, and goes on with that.
     probe_every, sample_every, validate_every, checkpoint_every: in iterations, 0 for never (validation and the last
         checkpoint are made at the end in any case).
+    jacobian_every: iterations between two samples of the largest Lyapunov exponent on the probe's batch, 0 for never.
     probe_batch: sequences of the probe.  validation_windows: at most so many while training; all of them at the end.
 
     Raises:
@@ -63,12 +65,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
     clip_value: float | None = None
+    omega: float = 0.0
+    floss: int = 0
     plan: str = "full"
     dtype: Literal["float32", "float64"] = "float32"
     engine: Literal["auto", "reference", "compiled"] = "auto"
     seed: int = 0
     probe_every: int = 500
     probe_batch: int = 4
+    jacobian_every: int = 0
     sample_every: int = 500
     validate_every: int = 250
     validation_windows: int = 20
@@ -77,8 +82,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self):
         for name in ("hidden", "layers", "batch", "steps", "probe_batch", "validation_windows"):
             _whole(name, getattr(self, name), 1)
-        for name in ("iterations", "seed", "probe_every", "sample_every", "validate_every", "checkpoint_every"):
+        for name in (
+            "iterations",
+            "seed",
+            "floss",
+            "probe_every",
+            "sample_every",
+            "validate_every",
+            "checkpoint_every",
+        ):
             _whole(name, getattr(self, name), 0)
+        _whole("jacobian_every", self.jacobian_every, 0)
         for name, known in (
             ("kind", get_args(Kind)),
             ("unit", ("char", "word")),
@@ -89,6 +103,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise unknown(name, getattr(self, name), known)
         if not 0 < self.validation < 1:
             raise InputError("validation", got=self.validation, expected="a share above 0 and below 1")
+        if not (np.isfinite(self.omega) and self.omega >= 0):
+            raise InputError("omega", got=self.omega, expected="a weight of at least 0")
         if self.bidirectional and self.kind != "task":
             do = "Leave it out; bidirectional networks are for tasks."
             raise InputError(f"a bidirectional network on {self.kind}", got="targets that it can look at", do=do)

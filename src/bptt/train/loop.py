@@ -7,6 +7,8 @@ Iteration n is the n-th update. What happens after it (validation, sample, probe
 training, so that a run that was stopped or killed goes on to the very same bytes.
 """
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,13 @@ from bptt.errors import FileError, InputError, NotFiniteError
 from bptt.model import Batch, Network, States
 from bptt.train.attribution import attribute
 from bptt.train.config import Config
+from bptt.train.flossing import floss
 from bptt.train.folder import RunFolder, checkpoints, read_config
 from bptt.train.generation import generate
 from bptt.train.interrupt import Interrupt
+from bptt.train.jacobian import JacobianSample
 from bptt.train.metrics import Log, read_metrics
+from bptt.train.omega import omega
 from bptt.train.optimisers import Update
 from bptt.train.probe import Probe
 from bptt.train.problem import Problem, open_problem
@@ -30,6 +35,7 @@ from bptt.train.saved import Checkpoint, newest
 from bptt.train.validate import Validated, validate
 
 SAMPLE = 120  # units of a sample while learning
+Each = Callable[[int], None] | None
 
 
 @dataclass(eq=False)
@@ -59,7 +65,7 @@ class Result:
 
 def fit(
     config: Config | None = None, *, folder: str | Path | None = None, resume: bool = False,
-    iterations: int | None = None, console: Any = None,
+    iterations: int | None = None, console: Any = None, each: Callable[[int], None] | None = None,
 ) -> Result:  # fmt: skip
     """Train a network, or go on with a run.
 
@@ -69,6 +75,7 @@ def fit(
         resume: go on with the run in `folder`, to the very numbers of a run that was never stopped.
         iterations: on resume, go on to so many instead of the number in the configuration.
         console: a rich `Console` for progress; None is silent.
+        each: called after every iteration, with its number.
 
     Raises:
         FileError: the folder cannot be written, is not empty (new), or holds no run (resume).
@@ -82,15 +89,15 @@ def fit(
     (2, ['a guess without input'])
     """
     if not resume:
-        return _begin(config or Config(), folder, console)
+        return _begin(config or Config(), folder, console, each)
     if folder is None:
         raise InputError("resume", got="no folder", expected="the folder of a run")
     if config is not None:
         raise InputError("resume", got="a configuration too", do="A run goes on with its own; leave it out.")
-    return _resume(Path(folder), iterations, console)
+    return _resume(Path(folder), iterations, console, each)
 
 
-def _begin(config: Config, folder: str | Path | None, console: Any) -> Result:
+def _begin(config: Config, folder: str | Path | None, console: Any, each: Each) -> Result:
     config = config.replace(engine=choose_engine(config.engine))  # a run goes on with the engine that it began with
     problem = open_problem(config)
     start = Checkpoint(
@@ -98,14 +105,14 @@ def _begin(config: Config, folder: str | Path | None, console: Any) -> Result:
         np.random.default_rng([config.seed, 0]).bit_generator.state, 0, problem.digest, problem.facts,
     )  # fmt: skip
     if folder is None:
-        return _Training(problem, start, None, None, console).run()
+        return _Training(problem, start, None, None, console, each).run()
     with RunFolder(folder, resume=False) as home:
         home.write_config(config)
         with Log(home.path / "metrics.jsonl", 0) as log:
-            return _Training(problem, start, home, log, console).run()
+            return _Training(problem, start, home, log, console, each).run()
 
 
-def _resume(folder: Path, iterations: int | None, console: Any) -> Result:
+def _resume(folder: Path, iterations: int | None, console: Any, each: Each) -> Result:
     with RunFolder(folder, resume=True) as home:
         config = read_config(folder)
         choose_engine(config.engine)  # before anything is written
@@ -119,7 +126,7 @@ def _resume(folder: Path, iterations: int | None, console: Any) -> Result:
         with Log(home.path / "metrics.jsonl", start.log_size) as log:
             home.drop_after(start.iteration)
             home.write_config(config)
-            return _Training(problem, start, home, log, console).run()
+            return _Training(problem, start, home, log, console, each).run()
 
 
 def _latest(home: RunFolder, problem: Problem, config: Config) -> Checkpoint:
@@ -156,7 +163,9 @@ def make_network(problem: Problem, config: Config) -> Network:
 class _Training:
     """One run in progress."""
 
-    def __init__(self, problem: Problem, start: Checkpoint, home: RunFolder | None, log: Log | None, console: Any):
+    def __init__(
+        self, problem: Problem, start: Checkpoint, home: RunFolder | None, log: Log | None, console: Any, each: Each
+    ):
         self.problem, self.home, self.log = problem, home, log
         self.config, self.network, self.n, self.states = start.config, start.network, start.iteration, start.states
         self.optimiser, self.clip = self.config.make_optimiser(), self.config.make_clip()
@@ -165,18 +174,31 @@ class _Training:
         self.rng.bit_generator.state = start.rng
         begun = home is not None and bool(checkpoints(home.path))
         self.saved = start.iteration if begun else None
+        self.omega: float | None = None
+        self.each = each
         self.probe = Probe(problem, self.config) if self.config.probe_every else None
+        self.jacobian = JacobianSample(problem, self.config)
         self.progress = Progress(console, self.config.iterations, self.n)
         self.events = read_metrics(home.path) if home is not None and begun else []
 
     def run(self) -> Result:
         """Train to the last iteration, or until Ctrl-C."""
-        validation = None
         folder = None if self.home is None else self.home.path
         self.progress.heading(self.problem.name, self.network.describe(), self.config, folder)
+        try:
+            return self._run()
+        except NotFiniteError:  # how it came to that is worth knowing; a resumed run cuts it off again
+            if self.log is not None:
+                with contextlib.suppress(FileError):
+                    self.log.flush()
+            raise
+
+    def _run(self) -> Result:
+        validation = None
         self._warm_up()
         with self.progress, Interrupt(self.progress.say) as interrupt:
             if self.saved is None and self.n == 0:
+                self._floss()
                 self._look()
                 self._save()
             while self.n < self.config.iterations and not interrupt.asked:
@@ -193,6 +215,21 @@ class _Training:
         batch = self.problem.batch(0, np.random.default_rng(0), self.config.batch)
         warm_up(self.network, batch, self.problem.loss, self.plan, self.config.engine)
 
+    def _floss(self) -> None:
+        """Gradient flossing, before anything is learnt; on batches of its own."""
+        if not self.config.floss:
+            return
+        rng = np.random.default_rng([self.config.seed, 4])
+        self.network.params = floss(
+            self.network, lambda n: self.problem.batch(n, rng, self.config.batch), updates=self.config.floss,
+            seed=self.config.seed, each=self._flossed,
+        ).params  # fmt: skip
+        self.progress.prepared()
+
+    def _flossed(self, n: int, value: float) -> None:
+        self._note("floss", update=n, squared_exponents=value)
+        self.progress.preparing(n, self.config.floss, f"Σλ² {value:.4f}")
+
     def _iterate(self) -> None:
         batch = self.problem.batch(self.n, self.rng, self.config.batch)
         if self.problem.starts_over(self.n):
@@ -202,13 +239,16 @@ class _Training:
         self.states = None if self.problem.train is None else done.states
         self.n += 1
         clipped = update.clipped
+        extra = {} if self.omega is None else {"omega": self.omega}
         self._note(
-            "train", loss=done.loss, gradient_norm=clipped.norm, clip=clipped.factor, clipped=clipped.clipped
+            "train", loss=done.loss, gradient_norm=clipped.norm, clip=clipped.factor, clipped=clipped.clipped, **extra
         )  # fmt: skip
-        if self.probe is not None and _due(self.n, self.config.probe_every):
+        if self.probe is not None and (_due(self.n, self.config.probe_every) or self.n == self.config.iterations):
             self._attribute(batch, before, update)
         update.apply(self.network.params)
         self.progress.step(self.n, done.loss)
+        if self.each is not None:
+            self.each(self.n)
         self._after()
 
     def _step(self, batch: Batch) -> tuple[Pass, Update]:
@@ -219,6 +259,8 @@ class _Training:
                     self.network, batch, self.problem.loss, plan=self.plan, states=self.states, dx=False,
                     engine=self.config.engine,
                 )  # fmt: skip
+                if self.config.omega:
+                    self._add_omega(batch, done)
                 update = self.optimiser.update(self.network.params, done.gradients, self.clip)
                 for name, delta in update.deltas.items():
                     if not np.isfinite(self.network.params[name] + delta).all():
@@ -229,6 +271,15 @@ class _Training:
             do = f"Start again with a lower learning rate, or clip the gradient.{kept}"
             what = f"iteration {self.n + 1}, {error.what}"
             raise NotFiniteError(what, got=error.got, expected=error.expected, do=do) from None
+
+    def _add_omega(self, batch: Batch, done: Pass) -> None:
+        """Ω joins the gradient before it is clipped, as a part of what is minimised."""
+        extra = omega(
+            self.network, batch, self.problem.loss, plan=self.plan, states=self.states, engine=self.config.engine
+        )
+        self.omega = extra.value
+        for name, dW in extra.gradients.items():
+            done.gradients[name] += self.config.omega * dW
 
     def _after(self) -> None:
         """What is due after an iteration; none of it changes the training."""
@@ -241,6 +292,8 @@ class _Training:
             self._sample()
         if _due(n, config.probe_every):
             self._look()
+        if _due(n, config.jacobian_every):
+            self._sample_jacobian()
         if _due(n, config.checkpoint_every):
             self._save()
 
@@ -253,6 +306,8 @@ class _Training:
         if self.n:
             self._sample()
             self._look()
+            if self.config.jacobian_every:
+                self._sample_jacobian()
         self._note("end", validation=value.loss, score=value.score)
         self._save()
         return value
@@ -284,6 +339,9 @@ class _Training:
         if self.home is not None:
             ledger.save(self.home.ledger(self.n))
 
+    def _sample_jacobian(self) -> None:
+        self._note("jacobian", **self.jacobian.look(self.network))
+
     def _attribute(self, batch: Batch, states: States | None, update: Update) -> None:
         """Which use moved the weights, in this iteration's update."""
         ledger = record(
@@ -294,6 +352,8 @@ class _Training:
             facts[name] = {"moved": part.moved, "carried": part.carried, "decay": part.decay}
             if name.endswith(".W_hh"):
                 facts[name]["shares"] = part.shares.tolist()
+                if self.config.omega and part.moved:  # no step's: what is left
+                    facts[name]["omega"] = float(1 - part.shares.sum() - part.carried - part.decay)
         self._note("update", parameters=facts)
 
     def _note(self, kind: str, **facts: Any) -> None:

@@ -35,8 +35,7 @@ class Probe:
 
     def __init__(self, problem: Problem, config: Config):
         self.problem, self.config = problem, config
-        drawn = problem.batch(0, np.random.default_rng([config.seed, 2]), config.probe_batch)
-        self.batch = _first(drawn, config.probe_batch)
+        self.batch = probe_batch(problem, config)
 
     def look(self, network: Network, iteration: int) -> Probed:
         """Record a ledger of the network as it is now."""
@@ -70,6 +69,12 @@ class Probe:
         if T * T * B * delta_width(network.shapes()) * network.dtype.itemsize <= FULL_BYTES:
             return "full", True
         return "factors", T <= MAP_STEPS
+
+
+def probe_batch(problem: Problem, config: Config) -> Batch:
+    """The batch that a run looks at: the first of the data, or of a task drawn apart from the training's."""
+    drawn = problem.batch(0, np.random.default_rng([config.seed, 2]), config.probe_batch)
+    return _first(drawn, config.probe_batch)
 
 
 def _first(batch: Batch, B: int) -> Batch:

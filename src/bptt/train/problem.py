@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bptt.data import Stream, Text, make_task, read_series, read_text, split
@@ -138,6 +139,11 @@ def _digest(values: Array, names: str) -> str:
     digest = hashlib.sha256(names.encode(errors="surrogatepass"))
     digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
+
+
+def settings_of(config: Config, problem: Problem) -> dict[str, Any]:
+    """What remedies are told of a training: its fields, and how wide the network's inputs and outputs are."""
+    return msgspec.structs.asdict(config) | {"inputs": problem.inputs, "outputs": problem.outputs}
 
 
 def short_name(config: Config) -> str:
