@@ -151,7 +151,7 @@ def test_a_picture_shows_what_there_is(tmp_path, options):
     for name in ledger.names:
         figure = ledger_figure(ledger, name)
         titles = [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
-        assert titles[:2] == ["‖C[k, t]‖: what loss k says to use t", "By step"]
+        assert titles[:2] == ["‖C[k, t]‖: what loss k says to use t", f"{name} by step"]
         assert ("How far back: Σ ‖C[k, t]‖ by lag" in titles) == ledger.has_lags(name)
         assert not any(title.startswith("Gain") for title in titles)
         save_figure(ledger, name, tmp_path / "x.svg")

@@ -11,13 +11,17 @@ from bptt.ledger import Ledger
 from bptt.ledger.export import beside
 from bptt.ledger.norms import norm
 from bptt.report.lesson import heading
+from bptt.report.svg.words import count
 from bptt.report.terminal import bar, number, percent, shaded_map
+from bptt.typing import Array
 
 PROVENANCE = ("network", "engine", "dtype", "gradient", "loss", "plan", "keep", "source", "version")
 ROWS = 16  # steps shown one by one; longer sequences are shown in so many stretches
 
 
-def ledger_report(ledger: Ledger, name: str, reach: dict[str, int] | None = None, width: int = 100) -> Group:
+def ledger_report(
+    ledger: Ledger, name: str, reach: dict[str, int] | None = None, width: int = 100, *, map: bool = True
+) -> Group:
     """The whole report of one ledger.
 
     Args:
@@ -25,6 +29,7 @@ def ledger_report(ledger: Ledger, name: str, reach: dict[str, int] | None = None
         name: parameter whose steps and map are shown.
         reach: parameter → horizon in steps, where it was computed.
         width: of the terminal, in characters.
+        map: whether the map is shown, where there is one.
     """
     parts: list[RenderableType] = [provenance(ledger), heading("1", "Parameters", _meaning(reach))]
     parts += [
@@ -32,12 +37,21 @@ def ledger_report(ledger: Ledger, name: str, reach: dict[str, int] | None = None
         heading("2", "Steps", f"uses of {name}" + (", and what the state carries" if beside(ledger, name) else "")),
     ]
     parts += [steps(ledger, name)]
-    if name in ledger.maps:
+    if map and name in ledger.maps and ledger.maps[name].any():
+        table, rows = _counted(ledger, ledger.map(name))
         parts += [
-            heading("3", "Map", f"‖C[k,t]‖ of {name}: rows are losses, columns are uses"),
-            shaded_map(ledger.map(name), width),
+            heading("3", "Map", f"‖C[k,t]‖ of {name}: rows are {rows}, columns are uses"),
+            shaded_map(table, width),
         ]
     return Group(*parts)
+
+
+def _counted(ledger: Ledger, table: Array) -> tuple[Array, str]:
+    """The map, and what its rows are; where few of the losses count, without the empty rows of the others."""
+    counts = ledger.losses != 0
+    if not counts.any() or counts.sum() > len(counts) / 2:
+        return table, "losses"
+    return table[counts], "the losses that count"
 
 
 def _meaning(reach: dict[str, int] | None) -> str:
@@ -51,8 +65,8 @@ def provenance(ledger: Ledger) -> Table:
     table.add_column(style="dim")
     table.add_column()
     losses = "" if ledger.K == ledger.T else f" of {ledger.K} {'loss' if ledger.K == 1 else 'losses'}"
-    over = f"{ledger.T} steps" + (f" and {ledger.meta['B']} sequences" if "B" in ledger.meta else "")
-    table.add_row("loss J", f"{ledger.loss:.6g}{losses} over {over}")
+    over = [count(ledger.T, "step"), *([count(int(ledger.meta["B"]), "sequence")] if "B" in ledger.meta else [])]
+    table.add_row("loss J", f"{ledger.loss:.6g}{losses} over {' and '.join(over)}")
     for key in PROVENANCE:
         if key in ledger.meta:
             table.add_row(key, str(ledger.meta[key]))

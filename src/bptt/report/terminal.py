@@ -3,12 +3,12 @@
 import math
 from typing import IO
 
-import numpy as np
 from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from bptt.report.blocks import block_sums
 from bptt.typing import Array
 
 SHADES = " ·░▒▓█"  # from nothing to the largest, for maps too large for numbers
@@ -110,10 +110,7 @@ def numbered_map(
 def shaded_map(table: Array, width: int) -> Text:
     """The map as shades, neighbouring cells added up where the terminal is too narrow for all."""
     limit = max(8, min(width // 2, 64))
-    down, across = (max(1, math.ceil(n / limit)) for n in table.shape)
-    padded = np.zeros([math.ceil(n / size) * size for n, size in zip(table.shape, (down, across), strict=True)])
-    padded[: table.shape[0], : table.shape[1]] = table
-    sums = padded.reshape(len(padded) // down, down, -1, across).sum((1, 3))
+    sums, down, across = block_sums(table, limit)
     largest, text = float(sums.max()), Text()
     for row in sums:
         for value in row:
@@ -135,4 +132,4 @@ class _Console(Console):
 
 def console(file: IO[str] | None = None, width: int | None = None) -> Console:
     """A console as this package uses it: no automatic highlighting, NO_COLOR respected."""
-    return _Console(file=file, highlight=False, width=width, soft_wrap=False)
+    return _Console(file=file, highlight=False, width=width, soft_wrap=False, emoji=False)  # ":100:" is a number
