@@ -225,7 +225,9 @@ def test_show_opens_what_check_saves_with_the_same_reach(tmp_path, capsys):
     assert run(["show", "l.safetensors", "--parameter", "gate.weight"]) == 0
     shown = capsys.readouterr().out
     assert run(["check", "l.safetensors", "--parameter", "gate.weight"]) == 0
-    assert capsys.readouterr().out == shown
+    tables = shown.split("\n", 2)[2]  # below the name: check says in its own lines what was found
+    assert tables.startswith("loss J")
+    assert tables in capsys.readouterr().out
     assert "uses of gate.weight" in shown
 
 
@@ -297,7 +299,7 @@ def test_a_file_of_weights_has_the_gradients_of_its_model(kind, options, wrapped
 def test_without_data_the_probe_is_100_steps_of_16_sequences_and_always_the_same(capsys):
     save_file(Text(nn.GRU).state_dict(), "w.safetensors")
     first, second = (document(capsys, "w.safetensors") for _ in range(2))
-    assert first == second
+    assert first | {"seconds": 0} == second | {"seconds": 0}
     assert set(first["uses"].values()) >= {100}
     assert first["ledger"]["meta"]["B"] == 16
     assert first["probe"].startswith("standard normal inputs")
@@ -367,7 +369,11 @@ def write_files():
 
 
 BAD = [
-    (["nothing"], "what to check: got 'nothing', expected module:factory, file.py:factory, or weights"),
+    ([], "what to check: got nothing. Name a run, a file or a factory"),
+    (
+        ["nothing"],
+        "what to check: got 'nothing', expected a run folder, a checkpoint or ledger of bptt, module:factory",
+    ),
     (["no.safetensors"], "no.safetensors: got no such file, expected a file of weights"),
     (["rows.safetensors"], "7 rows and 3 units, expected 1, 3 or 4 times as many rows as units"),
     (["two.safetensors"], "expected two matrices of equal rows"),
@@ -413,18 +419,6 @@ def test_a_file_that_is_far_too_large_is_not_read(capsys):
         file.truncate(3 << 30)  # a hole, which takes no room
     assert run(["check", "w.pt"]) == 2
     assert "w.pt: got 3.0 GiB, expected at most 2 GiB" in capsys.readouterr().err
-
-
-def test_a_checkpoint_of_ours_is_sent_to_show(tmp_path, capsys):
-    assert run(["train", "echo:2:6:2", "--hidden", "4", "--batch", "2", "--iterations", "4", "--out", "run"]) == 0
-    capsys.readouterr()
-    path = next((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
-    assert run(["check", str(path)]) == 2
-    assert (
-        "got a file that bptt wrote, expected a state dict of torch. See it with: bptt show" in capsys.readouterr().err
-    )
-    assert run(["check", "run"]) == 2
-    assert "A run of bptt is shown by: bptt show" in capsys.readouterr().err
 
 
 BAD_FACTORIES = [

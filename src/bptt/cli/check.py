@@ -1,48 +1,80 @@
-"""`bptt check`: one training step of somebody's PyTorch model, taken apart."""
+"""`bptt check`: how far a gradient reaches, what is wrong, and what to try: of a run, a ledger, or somebody's model."""
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import replace
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
 
-from bptt.cli.output import out, print_json, program
-from bptt.errors import FileError, InputError, unknown
+from bptt.cli.options import MaybeWhole, Whole
+from bptt.cli.output import Busy, out, print_json, program
+from bptt.cli.settings import codes, project_settings, severity, thresholds
+from bptt.cli.subject import Options, Subject, finite, subject, trainable
+from bptt.errors import FileError, InputError
 
-if TYPE_CHECKING:
-    from bptt.ledger import Ledger
-
-ENGINES = ("auto", "compiled", "torch")
+FINE, FOUND, INTERRUPTED = 0, 1, 130
+GRAVITY = {"note": 0, "warning": 1, "error": 2, "never": 3}
+Flag = Annotated[bool, Parameter(negative="")]
 
 
 def check(
-    source: str,
+    source: str | None = None,
     /,
     *,
+    select: str | None = None,
+    ignore: str | None = None,
+    fail_on: str | None = None,
+    threshold: list[str] | None = None,
+    explain: str | None = None,
+    try_: Annotated[bool, Parameter(name="--try", negative="")] = False,
+    iterations: MaybeWhole = None,
+    samples: Whole = 32,
+    seed: Whole = 0,
     parameter: str | None = None,
     map: Annotated[bool | None, Parameter(negative="--no-map")] = None,
     plot: str | None = None,
     save: str | None = None,
-    engine: str = "auto",
+    engine: str | None = None,
     kind: str | None = None,
     layer: str | None = None,
     data: str | None = None,
-    json: bool = False,
+    json: Flag = False,
 ) -> int:
-    """Trace one step of a PyTorch model: what every use of its weights adds, and how far back the gradient reaches.
+    """Say how far back a gradient reaches, what is wrong with it, and what to try.
 
-    Examples: bptt check train.py:make --plot reach.svg     bptt check weights.pt
+    Examples: bptt check runs/text-1     bptt check runs/text-1 --try     bptt check train.py:make --plot reach.svg
 
-    In train.py, make() returns (model, batch, losses); losses(outputs) gives one loss for each step.
+    In train.py, make() returns (model, batch, losses); losses(outputs) gives one
+    loss for each step. select, ignore, fail-on and thresholds of a whole project
+    stand in its pyproject.toml, under [tool.bptt.check]. Exit code 0: no verdict
+    as grave as --fail-on; 1: there is one; 2: bad input.
 
     Parameters
     ----------
     source: str
-        module:factory or file.py:factory, a function without arguments that returns (model, batch) or (model, batch,
-        losses); or the weights of an nn.RNN, nn.GRU or nn.LSTM in .safetensors or .pt.
+        A run folder, a checkpoint or a ledger of bptt (.safetensors);
+        module:factory or file.py:factory, a function without arguments
+        that returns (model, batch) or (model, batch, losses); or the
+        weights of an nn.RNN, nn.GRU or nn.LSTM in .safetensors or .pt.
+    select: str
+        Show verdicts with these codes alone, parted by commas; BP1 stands for all that begin so.
+    ignore: str
+        Leave verdicts with these codes out.
+    fail_on: str
+        The severity from which on the exit code is 1: error (by default), warning, note or never.
+    threshold: list[str]
+        NAME=NUMBER, what a verdict is held against, as in BP101.share=0.5; may be given several times.
+    explain: str
+        Say what a verdict means, by its code, and nothing else.
+    try_: bool
+        Of a run or a checkpoint: train with and without each remedy, and show which one helped.
+    iterations: int
+        Of --try: updates of each training.
+    samples: int
+        Losses that are walked back one by one where all would take too long.
+    seed: int
+        Of everything that is sampled.
     parameter: str
         The weight whose steps and map are shown; the recurrent weight of the last layer by default.
     map: bool
@@ -52,7 +84,7 @@ def check(
     save: str
         Write the ledger to this file (.safetensors), for bptt show.
     engine: str
-        Of nn.RNN, nn.GRU and nn.LSTM: auto, compiled or torch.
+        Of a run: auto, reference or compiled. Of nn.RNN, nn.GRU and nn.LSTM: auto, compiled or torch.
     kind: str
         Of a file of weights: rnn, rnn-relu, gru or lstm; by default as the shapes say.
     layer: str
@@ -62,124 +94,139 @@ def check(
     json: bool
         Print one JSON document instead of tables.
     """
-    if engine not in ENGINES:
-        raise unknown("--engine", engine, ENGINES)
+    if explain is not None:
+        return _explain(explain, json)
+    if source is None:
+        raise InputError("what to check", got="nothing", do="Name a run, a file or a factory; see bptt check --help.")
     if save and Path(save).exists():
         raise FileError(save, got="a file that is there already", do="Choose another name for --save.")
-    given = _source(source, kind, layer, data)
-    if given is None:  # a ledger of ours
-        from bptt.cli.show import show
-
-        return show(source, parameter=parameter, plot=plot, json=json)
-    from bptt.cli.show import default_name
-    from bptt.trace.torch.one_step import one_step
-
-    with _busy(f"tracing one step of {source}"):
-        found = one_step(given.given, given.what, map=map, engine=engine)
-        ledger, reach = _reached(found.ledger)
-        if given.probe:
-            ledger.meta["loss"] = given.probe
-        name = ledger.name(parameter) if parameter else default_name(ledger, reach)
-        if plot:  # first: what it refuses is said before anything is printed
-            from bptt.report.figures import save_figure
-
-            save_figure(ledger, name, plot, reach.get(name))
-        if save:
-            ledger.save(save)
-    if json:
-        _print_document(source, ledger, reach, given, found.note)
-        return 0
-    from bptt.report.ledger import ledger_report
-
-    screen = out()
-    screen.print(source, style="bold", markup=False)
-    screen.print(ledger_report(ledger, name, reach, screen.width))
-    screen.print()
-    for line in _lines(ledger, name, reach, given, found.note):
-        screen.print(line, markup=False, highlight=False)
-    for path, what in ((plot, "picture"), (save, "ledger")):
-        if path:
-            more = f": {program()} show {path}" if what == "ledger" else ""
-            screen.print(f"{what} written to {path}{more}", markup=False)
-    return 0
-
-
-class _Source:
-    """given: model, batch and losses.  what: its name in errors.  probe: what was made up for it.  left_out: names."""
-
-    def __init__(self, given: Any, what: str, probe: str = "", left_out: tuple[str, ...] = ()):
-        self.given, self.what, self.probe, self.left_out = given, what, probe, left_out
-
-
-def _source(source: str, kind: str | None, layer: str | None, data: str | None) -> _Source | None:
-    """What is to be traced; None for a file that `bptt show` reads."""
-    from bptt.trace import room
-
-    room("torch")  # or what to install
-    from bptt.trace.torch.factory import load
-    from bptt.trace.torch.weights import SUFFIXES, format_of, from_file
-
-    path = Path(source)
-    if path.suffix in SUFFIXES and (path.exists() or ":" not in source):
-        if format_of(path) == "bptt.ledger":
-            return None
-        weights = from_file(path, kind=kind, layer=layer, data=None if data is None else Path(data))
-        return _Source(weights.given, source, weights.probe, tuple(weights.left_out))
-    for option, value in (("--kind", kind), ("--layer", layer), ("--data", data)):
-        if value is not None:
-            raise InputError(option, got=f"it beside {source}", expected="it beside a file of weights only")
-    if ":" not in source:
-        do = "A run of bptt is shown by: bptt show." if path.is_dir() else None
-        expected = "module:factory, file.py:factory, or weights in .safetensors or .pt"
-        raise InputError("what to check", got=repr(source), expected=expected, do=do)
-    return _Source(load(source), source)
-
-
-def _reached(ledger: "Ledger") -> "tuple[Ledger, dict[str, int]]":
-    """The ledger with the horizon noted in it, and without the contributions, which are large."""
-    from bptt.cli.show import reach_of
-
-    reach = reach_of(ledger)
-    if not ledger.loss_uses:
-        return ledger, reach
-    meta = ledger.meta | {"keep": "factors", "horizon": reach}
-    return replace(ledger, loss_uses={}, meta=meta, recorded_residuals=dict(ledger.residuals)), reach
-
-
-def _lines(ledger: "Ledger", name: str, reach: dict[str, int], given: _Source, note: str) -> list[str]:
-    """What it comes to, in words."""
-    lines = []
-    if name in reach:
-        steps = "1 step" if reach[name] == 1 else f"{reach[name]} steps"
-        lines.append(f"{name} reaches back {steps} of {ledger.steps(name)}: the rest is below 1 % of dW.")
-    if given.probe:
-        lines.append(f"Probe: {given.probe}.")
-    if given.left_out:
-        more = f" and {len(given.left_out) - 6} more" if len(given.left_out) > 6 else ""
-        lines.append(f"Left out: {', '.join(given.left_out[:6])}{more}.")
-    if note:
-        lines.append(note[0].upper() + note[1:])
-    return lines
-
-
-def _print_document(source: str, ledger: "Ledger", reach: dict[str, int], given: _Source, note: str) -> None:
-    from bptt.cli.show import document
-
-    uses = {name: ledger.steps(name) for name in ledger.names}
-    totals = {name: float(np.linalg.norm(ledger.gradients[name])) for name in ledger.names}
-    print_json(
-        {
-            "source": source, "probe": given.probe or None, "left_out": list(given.left_out), "note": note or None,
-            "uses": uses, "gradient_norms": totals, "ledger": document(ledger, source, reach),
-        }
+    project = project_settings(Path.cwd())
+    failing = severity(fail_on, "--fail-on") if fail_on is not None else project.fail_on or "error"
+    limits = (project.thresholds or {}) | thresholds(threshold)
+    options = Options(
+        codes(select) or project.select, codes(ignore) or project.ignore, limits or None, samples, seed, engine, kind,
+        layer, data, map,
     )  # fmt: skip
+    _check_try(source, try_, iterations)
+    with Busy(f"examining {source}") as busy:
+        found = subject(source, options, busy)
+        name = _name(found, parameter)
+        _write(found, name, plot, save)
+    trials = _tried(source, found, iterations) if try_ else None
+    if json:
+        print_json(document(source, found) | ({} if trials is None else {"trials": trials.to_dict()}))
+    else:
+        _show(found, name, map, trials, {"picture": plot, "ledger": save})
+    if trials is not None and trials.interrupted:
+        return INTERRUPTED
+    grave = any(GRAVITY[finding.severity] >= GRAVITY[failing] for finding in found.diagnosis.findings)
+    return FOUND if grave else FINE
 
 
-@contextlib.contextmanager
-def _busy(what: str) -> Iterator[None]:
-    """A sign of life on standard error, where a person sees it."""
+def document(source: str, found: Subject) -> dict[str, Any]:
+    """A diagnosis as JSON has it: what `Diagnosis.to_dict` says, and the ledger as `bptt show --json` has it."""
+    from bptt.cli.show import document as of_ledger
+
+    diagnosis, ledger = found.diagnosis, found.diagnosis.ledger
+    said = diagnosis.to_dict() | {
+        "source": source, "probe": found.probe or None, "left_out": list(found.left_out), "note": found.note or None
+    }  # fmt: skip
+    if ledger is None:
+        return said
+    with np.errstate(all="ignore"):  # of a gradient that is not finite; what is no number becomes null
+        return said | {
+            "uses": {name: ledger.steps(name) for name in ledger.names},
+            "gradient_norms": {name: float(np.linalg.norm(ledger.gradients[name])) for name in ledger.names},
+            "ledger": of_ledger(ledger, source, found.reach),
+        }
+
+
+def _name(found: Subject, parameter: str | None) -> str | None:
+    """The parameter that is shown in full."""
+    from bptt.cli.show import default_name
+
+    ledger = found.diagnosis.ledger
+    if ledger is None:
+        return None
+    return ledger.name(parameter) if parameter else default_name(ledger, found.reach)
+
+
+def _write(found: Subject, name: str | None, plot: str | None, save: str | None) -> None:
+    """The files that were asked for, before anything is printed: what they refuse comes first."""
+    ledger = found.diagnosis.ledger
+    if not plot and not save:
+        return
+    if ledger is None or name is None:
+        raise InputError("--plot" if plot else "--save", got="a diagnosis without a ledger", do="Leave it out.")
+    if plot and not finite(ledger):
+        raise InputError("--plot", got="a gradient that is not made of finite numbers", do="Leave it out.")
+    if plot:
+        from bptt.report.figures import save_figure
+
+        save_figure(ledger, name, plot, found.reach.get(name))
+    if save:
+        ledger.save(save)
+
+
+def _show(found: Subject, name: str | None, map: bool | None, trials: Any, written: dict[str, str | None]) -> None:
+    from bptt.report.diagnosis import diagnosis_report
+
+    screen, diagnosis = out(), found.diagnosis
+    hint = ""
+    if found.trained and trials is None and any(finding.remedies for finding in diagnosis.findings):
+        hint = "Add --try to train with each remedy on the same data, and see which one helps."
+    shown = None
+    if trials is not None:
+        from bptt.report.trials import trials_table
+
+        shown = trials_table(trials)
+    report = diagnosis_report(
+        diagnosis, name, found.reach, screen.width, map=map is not False, hint=hint, trials=shown
+    )  # fmt: skip
+    screen.print(report)
+    if map and (diagnosis.ledger is None or name not in diagnosis.ledger.maps):
+        screen.print("No map: none was measured, or the ledger has none.", markup=False)
+    for what, path in written.items():
+        if path:
+            more = f": {program()} show {shlex.quote(path)}" if what == "ledger" else ""
+            screen.print(f"{what} written to {path}{more}", markup=False)
+
+
+# ---- remedies --------------------------------------------------------------------------------------------------------
+
+
+def _check_try(source: str, try_: bool, iterations: int | None) -> None:
+    """Whether --try and --iterations can be, before anything is measured."""
+    if iterations is not None and not try_:
+        raise InputError("--iterations", got="it without --try", do="Add --try.")
+    if iterations is not None and iterations < 1:
+        raise InputError("--iterations", got=iterations, expected="at least 1")
+    if try_ and not trainable(source):
+        raise InputError("--try", got=repr(source), expected="a run or a checkpoint of bptt, which can be trained")
+
+
+def _tried(source: str, found: Subject, iterations: int | None) -> Any:
+    """The remedies of its findings, each trained beside the unchanged training."""
     from rich.console import Console
 
-    console = Console(stderr=True)
-    with console.status(what) if console.is_terminal else contextlib.nullcontext():
-        yield
+    from bptt.train.examination import open_saved
+    from bptt.train.trial import try_remedies
+
+    config = open_saved(source).checkpoint.config
+    return try_remedies(config, found.diagnosis, iterations=iterations, progress=Console(stderr=True, emoji=False))
+
+
+def _explain(code: str, json: bool) -> int:
+    """What a verdict means: from the rules themselves, since the documentation is not installed with the package."""
+    from bptt.diagnose.verdicts import chosen
+    from bptt.report.verdicts import explanation
+
+    rules = chosen(code)
+    if json:
+        keys = ("code", "name", "severity", "summary", "thresholds", "remedies")
+        print_json({"rules": [{key: getattr(rule, key) for key in keys} for rule in rules]})
+        return FINE
+    screen = out()
+    for rule in rules:
+        screen.print(explanation(rule))
+    return FINE

@@ -21,7 +21,7 @@ app = cyclopts.App(
     help_format="plaintext",
     default_parameter=cyclopts.Parameter(negative=()),
 )
-COMMANDS = ("explain", "train", "check", "audit", "show", "sample", "export")
+COMMANDS = ("explain", "train", "check", "report", "compare", "audit", "show", "sample", "export")
 for place, command in enumerate(COMMANDS):  # the file of a command is imported when it runs
     app.command(f"bptt.cli.{command}:{command}", name=command, sort_key=place)
 

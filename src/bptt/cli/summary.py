@@ -85,7 +85,9 @@ def _validation(result: Result) -> str:
         unit = "character" if result.config.unit == "char" else "word"
         return f"{loss:.4f} nats per {unit}, {loss / math.log(2):.3f} bits"
     what = "mean squared error" + (", standardised" if result.config.kind == "series" else "")
-    return f"{loss:.4f} {'nats' if score is not None else what}" + ("" if score is None else f", accuracy {score:.1%}")
+    return f"{loss:.4f} {'nats' if score is not None else what}" + (
+        "" if score is None else f", accuracy {100 * score:.1f} %"
+    )
 
 
 def _reach(result: Result) -> str:
@@ -96,10 +98,12 @@ def _reach(result: Result) -> str:
             parts.append(f"no gradient reaches {name}")
             continue
         decay = probe["decay_per_lag"][name]
-        fading = "" if decay is None else f"; one step more of lag leaves {decay:.0%} of a contribution"
+        fading = "" if decay is None else f"; one step more of lag leaves {100 * decay:.0f} % of a contribution"
         parts.append(f"{steps} of {result.config.steps} steps hold, within 1 %, the gradient of {name}{fading}")
     if not parts:  # too long for the contribution of every loss
-        parts = [f"a step back leaves {gain:.0%} of ‖∂J/∂s‖ in {at}" for at, gain in probe["state_gain"].items()]
+        parts = [
+            f"a step back leaves {100 * gain:.0f} % of ‖∂J/∂s‖ in {at}" for at, gain in probe["state_gain"].items()
+        ]
     return ". ".join(parts)
 
 

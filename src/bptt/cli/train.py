@@ -41,6 +41,8 @@ def train(
     weight_decay: float | None = None,
     clip: float | None = None,
     clip_value: float | None = None,
+    omega: float | None = None,
+    floss: MaybeWhole = None,
     plan: str | None = None,
     unit: Literal["char", "word"] | None = None,
     max_vocabulary: MaybeWhole = None,
@@ -52,6 +54,7 @@ def train(
     sample_every: MaybeWhole = None,
     validate_every: MaybeWhole = None,
     checkpoint_every: MaybeWhole = None,
+    jacobian_every: MaybeWhole = None,
     engine: Literal["auto", "reference", "compiled"] | None = None,
     threads: MaybeWhole = None,
     json: Flag = False,
@@ -85,6 +88,8 @@ def train(
         weight_decay: of adam, decoupled.
         clip: largest norm of the gradient, 0 for no limit.
         clip_value: largest value of the gradient, instead of its norm.
+        omega: weight of the regulariser that keeps the error's size from step to step.
+        floss: updates of gradient flossing before training, which moves Lyapunov exponents to 0.
         plan: full, chunked:K, windowed:K or checkpointed: how to walk back in a window.
         unit: what one id of a text stands for.
         max_vocabulary: most units of a text; the rest become <unk>.
@@ -96,6 +101,7 @@ def train(
         sample_every: iterations between two samples of text, 0 for none.
         validate_every: iterations between two looks at the validation part.
         checkpoint_every: iterations between two checkpoints.
+        jacobian_every: iterations between two samples of the largest Lyapunov exponent; none by default.
         engine: compiled, the fast one, needs the extra "fast"; auto takes it where it is installed.
         threads: of the compiled engine, one per core by default; its numbers do not depend on it. With the reference
             engine: of matrix products, 1 by default; another number gives other last digits.
@@ -121,7 +127,7 @@ def _run(
     from bptt.train import configure, fit
 
     # With --json standard output holds the summary alone; progress is then for people at a terminal, if there are any.
-    console = Console(stderr=json, soft_wrap=False)
+    console = Console(stderr=json, soft_wrap=False, emoji=False)
     progress = None if json and not console.is_terminal else console
     if resume is not None:
         _refuse_beside_resume({"data": data, "out": out, **given})
@@ -139,8 +145,9 @@ def _run(
 _SETTINGS = (
     "cell", "hidden", "layers", "bidirectional", "nonlinearity", "reset", "peepholes", "projection", "init",
     "forget_bias", "chrono", "batch", "steps", "optimiser", "learning_rate", "momentum", "weight_decay", "clip",
-    "clip_value", "plan", "unit", "max_vocabulary", "columns", "validation", "dtype", "engine", "seed", "probe_every",
-    "sample_every", "validate_every", "checkpoint_every",
+    "clip_value", "omega", "floss", "plan", "unit", "max_vocabulary", "columns", "validation", "dtype", "engine",
+    "seed", "probe_every", "sample_every", "validate_every", "checkpoint_every",
+    "jacobian_every",
 )  # fmt: skip
 _OF_CELL = ("nonlinearity", "reset", "peepholes", "projection")
 
