@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: run test lint format bench bench-quick clean
+.PHONY: run test lint format bench bench-quick browser clean
 
 run: $(VENV)/.installed
 	@$(BIN)/bptt train $(ARGS)
@@ -29,6 +29,10 @@ bench: $(VENV)/.developed
 
 bench-quick: $(VENV)/.developed
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+# Some tests open reports in Chromium, and are skipped where there is none. On Debian, as root:
+browser:
+	apt-get install --yes --no-install-recommends chromium
 
 clean:
 	rm -rf $(VENV) dist build .hypothesis .ruff_cache .import_linter_cache

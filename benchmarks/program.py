@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import growth, problem, recording, reference_ledger, start_up, training
+from benchmarks import diagnosing, growth, problem, recording, reference_ledger, start_up, training
 from benchmarks.contenders import MAPS, RACE, TRACED, TRACED_MAPS, WATCHED
 from benchmarks.problem import CELLS, Shape
 from benchmarks.race import Note, Pace, race, started
@@ -17,6 +17,7 @@ SECTIONS = (
     "growth",
     "growth_memory",
     "training",
+    "diagnosis",
     "start_up",
     "first_use",
     "reference_ledger",
@@ -120,6 +121,9 @@ def _beside(program: Program, threads: int) -> Iterator[Task]:
     repeats = program.repeats
     yield Task("training", "bptt train on either engine", 10 * repeats,
                lambda note: [training.measure(128, program.updates, repeats)])  # fmt: skip
+    sizes = {"full": diagnosing.FULL, "quick": diagnosing.QUICK, "dry": diagnosing.DRY}[program.mode]
+    yield Task("diagnosis", "bptt check, and samples of the exponent", 5 + 5 * repeats,
+               lambda note: [diagnosing.measure(sizes, repeats)])  # fmt: skip
     yield Task("start_up", "start-up", 1 + repeats, lambda note: [start_up.begin(repeats, threads)])
     for kind in program.grown:
         yield Task("first_use", f"first compiled step of {kind}", 25,

@@ -191,6 +191,28 @@ def training(found: list[dict[str, Any]]) -> Iterator[str]:
     ])  # fmt: skip
 
 
+def diagnosis(found: list[dict[str, Any]]) -> Iterator[str]:
+    yield "## Diagnosis"
+    T, B, H = found[0]["sizes"]
+    yield prose(
+        f"`bptt check RUN --json` as a whole process, all that it measures by default, of an LSTM with H = {H} on "
+        f"text, T = {T}, B = {B} (it walks two windows, of half as many sequences); and one sample of the largest "
+        "exponent (`--jacobian-every`) beside an update of `bptt train` with the same H, in turns in one process, one "
+        "BLAS thread."
+    )
+    head = ["what", "median", "least", "most"]
+    body = [[one["status"], "–", "–", "–"] for one in found if one["status"] != "measured"]
+    for one in found:
+        if one["status"] == "measured":
+            for what, key, scale in (
+                ("check, s", "check", 1),
+                ("sample, ms", "sample", 1e3),
+                ("update, ms", "update", 1e3),
+            ):
+                body.append([what, *(digits(scale * of(one[key])) for of in (median, min, max))])
+    yield table(head, body)
+
+
 SECTIONS = {
     "maps": maps,
     "traced": traced.steps,
@@ -199,6 +221,7 @@ SECTIONS = {
     "growth": growth,
     "growth_memory": growth_memory,
     "training": training,
+    "diagnosis": diagnosis,
     "start_up": start_up,
     "first_use": first_use,
     "reference_ledger": reference_ledger,

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import traced
+from benchmarks import diagnosing, traced
 from benchmarks.derive import Row
 from benchmarks.problem import Shape
 from benchmarks.spread import exponent, geometric_mean, median
 
 NORMS, SHARES, MEAN, WORST, PEAK, LINEAR, ROOT = 0.05, 0.15, 0.7, 1.0, 0.6, (0.95, 1.05), 0.55
 FASTER = 5
+CHECK, SAMPLES = 5, 0.02  # s, share
 
 
 class Target(NamedTuple):
@@ -36,7 +37,8 @@ def so_far(reached: bool, complete: bool) -> bool | None:
 
 
 def targets(results: dict[str, Any], rows: list[Row]) -> list[Target]:
-    return [*_ratios(rows), *_looking(rows), _peak(rows), *_growth(results), *_training(results), *_traced(results)]
+    return [*_ratios(rows), *_looking(rows), _peak(rows), *_growth(results), *_training(results), *_diagnosis(results),
+            *_traced(results)]  # fmt: skip
 
 
 def _traced(results: dict[str, Any]) -> Iterator[Target]:
@@ -149,6 +151,19 @@ def _training(results: dict[str, Any]) -> Iterator[Target]:
         )
         times = faster(one)
         yield Target(what, asked, f"{times:.1f} ×" if times else one["status"], times and times >= FASTER)
+
+
+def _diagnosis(results: dict[str, Any]) -> Iterator[Target]:
+    for one in results.get("diagnosis", []):
+        T, B, H = one["sizes"]
+        whats = (f"`bptt check` of an LSTM, T, B, H = {T}, {B}, {H}", "what sampling the exponent adds to training")
+        askeds = f"< {CHECK} s", f"< {SAMPLES:.0%} every {one['every']} updates"
+        if one["status"] != "measured":
+            yield from (Target(what, asked, one["status"], None) for what, asked in zip(whats, askeds, strict=True))
+            continue
+        took, part = median(one["check"]), diagnosing.share(one)
+        yield Target(whats[0], askeds[0], f"{took:.1f} s", took < CHECK)
+        yield Target(whats[1], askeds[1], f"{part:.1%}", part < SAMPLES)
 
 
 def faster(training: dict[str, Any]) -> float | None:
