@@ -135,8 +135,8 @@ def gates(state="layer0.", **shares):
 @pytest.mark.parametrize(
     ("shares", "expected"),
     [
-        ({"h": (0.3, 0.21)}, {"BP301"}),
-        ({"h": (0.3, 0.19)}, set()),
+        ({"h": (0.45, 0.31)}, {"BP301"}),
+        ({"h": (0.45, 0.29)}, set()),
         ({"f": (0.0, 0.9), "i": (0.0, 0.1)}, set()),  # memory
         ({"f": (0.0, 0.9), "i": (0.9, 0.0)}, set()),  # still memory: nothing comes in while all is kept
         ({"f": (0.0, 0.1), "i": (0.9, 0.0)}, {"BP302"}),

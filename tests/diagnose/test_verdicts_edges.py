@@ -1,10 +1,12 @@
 """Rules on ledgers that were made by hand, just past their limits and just short of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import bptt
-from bptt.diagnose import Diagnosis, judge
+from bptt.diagnose import Diagnosis, Truncation, judge
 from bptt.ledger import Ledger, Place
 
 
@@ -160,3 +162,20 @@ def test_where_no_gradient_arrives_no_factor_is_shown():
     text = str(bptt.diagnose(network, batch, bptt.Loss()))
     assert "no gradient arrives at layer0" in text
     assert "per step back" not in text
+
+
+@pytest.mark.parametrize(("low", "said"), [(30, []), (1, ["BP101"])])
+def test_a_gradient_that_is_known_to_reach_far_has_not_vanished_however_little_of_each_loss_comes(low, said):
+    """Where many losses agree, dW is made of what comes from far, though each fades; a sample has to be sure."""
+    rng = np.random.default_rng(0)
+    network = bptt.Network.create("rnn", inputs=3, hidden=12, outputs=3)
+    network.params["layer0.W_hh"] *= 0.5
+    batch = bptt.Batch(rng.standard_normal((40, 4, 3)), rng.integers(0, 3, (40, 4)))
+    found = bptt.diagnose(network, batch, bptt.Loss(), quick=True)
+    assert [one.code for one in found.findings] == ["BP101"]
+    K, ones = np.arange(1, 41), np.ones(40)
+    bias = np.where(K < 30, 0.5, 0.0)
+    sure = np.where(low > K, bias, 0.0)
+    far = Truncation("layer0.W_hh", "windowed", K, bias, ones, sure, bias, low == 30, 8, 40, 0.95)
+    known = dataclasses.replace(found, truncation={"layer0.W_hh": [far]})
+    assert [one.code for one in judge(known)] == said

@@ -8,6 +8,7 @@ import numpy as np
 
 from bptt.diagnose.gain import Gain
 from bptt.diagnose.rules.rule import Rule, Seen, Thresholds, name_of
+from bptt.diagnose.truncation import Reach
 from bptt.ledger import Ledger
 from bptt.typing import Array
 
@@ -55,9 +56,12 @@ def vanishing(diagnosis: "Diagnosis", limits: Thresholds) -> Iterator[Seen]:
             if not gain.losses and diagnosis.ledger is not None:
                 yield from _by_loss(diagnosis.ledger, state, limits)
             continue
+        horizon = _horizon(diagnosis, state)
+        if horizon is not None and horizon.low > limits["share"] * found.of:
+            continue  # little of each loss comes so far, and yet dW is made of it
         evidence: dict[str, Any] = {"reach": found.reach, "steps": found.of, "per step": found.each}
         evidence |= {"half-life": gain.half_life, "slope": gain.slope, "slope error": gain.error}
-        evidence |= {"losses walked back": gain.losses} | _horizon(diagnosis, state)
+        evidence |= {"losses walked back": gain.losses} | ({} if horizon is None else {"horizon": horizon.steps})
         of = "∂L/∂s" if gain.losses else "∂J/∂s"
         yield Seen(name_of(state), f"{of} falls below {100 * limits['left']:.3g} % of its size within "
                    f"{found.reach + 1} of {found.of} steps back, × {found.each:.3g} with each", evidence)  # fmt: skip
@@ -66,13 +70,13 @@ def vanishing(diagnosis: "Diagnosis", limits: Thresholds) -> Iterator[Seen]:
         yield from uses or _by_loss(diagnosis.ledger, None, limits)
 
 
-def _horizon(diagnosis: "Diagnosis", state: str) -> dict[str, int]:
-    """The farthest horizon of the parameters that work on a state."""
+def _horizon(diagnosis: "Diagnosis", state: str) -> Reach | None:
+    """The farthest horizon of the parameters that work on a state, None where it was not measured."""
     ledger, found = diagnosis.ledger, []
     for name, schemes in diagnosis.truncation.items():
         if ledger is not None and name in ledger.names and ledger.place(name).state == state:
-            found += [one.horizon().steps for one in schemes if one.scheme == "windowed"]
-    return {"horizon": max(found)} if found else {}
+            found += [one.horizon() for one in schemes if one.scheme == "windowed"]
+    return max(found, default=None)
 
 
 def _by_loss(ledger: Ledger, state: str | None, limits: Thresholds) -> Iterator[Seen]:
