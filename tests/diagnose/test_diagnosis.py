@@ -62,7 +62,12 @@ def test_a_ledger_says_what_it_can():
     found = bptt.diagnose(ledger)
     assert found.source == "a file"
     assert set(found.gains) == {"layer0."}
-    assert found.truncation == {}
+    assert set(found.truncation) == {"layer0.W_xh", "layer0.W_hh"}
+    (alone,) = found.truncation["layer0.W_hh"]  # of factors, what the last use alone would leave out
+    dW = ledger.gradient("W_hh")
+    lost = np.linalg.norm(ledger.step_gradient("W_hh", ledger.T) - dW) / np.linalg.norm(dW)
+    assert (alone.scheme, alone.K.tolist(), alone.exact) == ("last step only", [1], True)
+    np.testing.assert_allclose(alone.bias, [lost], rtol=1e-12)
     assert any(note.startswith("truncation: ") and "keep='full'" in note for note in found.notes)
     full = bptt.diagnose(bptt.record(network, batch, loss, engine="reference", keep="full"))
     assert full.notes == []

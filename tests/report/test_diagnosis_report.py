@@ -180,6 +180,14 @@ def test_what_the_training_loses_is_read_at_its_own_truncation():
     assert "its training loses" not in first_lines(made(history=None))
 
 
+def test_where_nothing_longer_is_known_the_last_use_says_what_a_gradient_of_one_step_loses():
+    alone = curve("last step only", [1], [0.91])
+    said = words(text_of(diagnosis_report(made(truncation={NAME: [alone]}), NAME)))
+    assert "its last use alone 91.0 % of dW is lost by a gradient of one step" in said
+    windowed = curve("windowed", [1, 100], [0.9, 0])
+    assert "its last use" not in text_of(diagnosis_report(made(truncation={NAME: [windowed, alone]}), NAME))
+
+
 def test_verdicts_come_by_gravity_and_the_headline_counts_them():
     found = [finding("BP204", "note"), finding(), finding("BP501", "error", "step 3", ()), finding("BP202")]
     text = first_lines(made(findings=found))

@@ -20,7 +20,7 @@ from bptt.diagnose.history import History
 from bptt.diagnose.rules import cell_of_ledger
 from bptt.diagnose.sampled import measure_truncation
 from bptt.diagnose.spectrum import spectrum
-from bptt.diagnose.truncation import SCHEMES, truncation
+from bptt.diagnose.truncation import SCHEMES, is_whole, truncation
 from bptt.diagnose.verdicts import Names, chosen, judge
 from bptt.engine import Chunked, Plan, Windowed, predict, record
 from bptt.engine.plan import as_plan
@@ -146,14 +146,17 @@ class _Bench:
         return found
 
     def _exact(self, ledger: Ledger) -> dict[str, list[Any]]:
-        """b(K) of the matrices that work on a state, of all where none is known."""
+        """b(K) of the matrices that work on a state, of all where none is known; of factors alone, the last use's."""
         names = [name for name in ledger.names if ledger.gradients[name].ndim == 2 and ledger.place(name).state]
         names = names or ledger.names
         try:
             return {name: [truncation(ledger, name, scheme) for scheme in SCHEMES] for name in names}
         except NotKeptError:
             self.notes.append("truncation: the ledger keeps no single contributions; a recording with keep='full' does")
-            return {}
+        except InputError as error:  # a cut pass, or a loss of which nobody knows where it stands
+            self.notes.append(f"truncation: {error}")
+        with_factors = [name for name in names if name in ledger.uses and is_whole(ledger)]
+        return {name: [truncation(ledger, name, "last step only")] for name in with_factors}
 
     # ---- of a network ------------------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ def _nothing_to_reach(diagnosis: Diagnosis, name: str | None, T: int) -> str | N
 def figures(diagnosis: Diagnosis, name: str | None, width: int = 100) -> RenderableType:
     """What stands beside the reach: what the model uses, the largest exponent, the half-life, and truncation."""
     rows = [*_uses(diagnosis), *_exponent(diagnosis.exponents), *_half_life(diagnosis, name)]
-    rows += _cut(diagnosis, name)
+    rows += _cut(diagnosis, name) or _last_alone(diagnosis, name)
     if width < NARROW:
         lines = [Text.assemble((f"{label}: ", "dim"), (shown, "bold"), f", {what}") for label, shown, what in rows]
         return Padding(Group(*lines), (0, 0, 0, 2), expand=False) if rows else Group()
@@ -177,6 +177,16 @@ def _cut(diagnosis: Diagnosis, name: str | None) -> list[tuple[str, str, str]]:
     where = "at every step" if cut == "1" else f"every {cut} steps"
     near = "" if found.K[at] == int(cut) else f" (measured at {found.K[at]})"
     return [("its training loses", f"{_percent(found.bias[at])} %{interval}", f"of dW, cut {where}{near}")]
+
+
+def _last_alone(diagnosis: Diagnosis, name: str | None) -> list[tuple[str, str, str]]:
+    """What a gradient of one step would lose, where nothing is known of longer ones."""
+    found = _schemes(diagnosis, name)
+    if [one.scheme for one in found] != ["last step only"] or _steps(diagnosis, name) < 2:
+        return []
+    if _nothing_to_reach(diagnosis, name, _steps(diagnosis, name)) is not None:
+        return []
+    return [("its last use alone", f"{_percent(found[0].bias[0])} %", "of dW is lost by a gradient of one step")]
 
 
 def _percent(share: float) -> str:
