@@ -32,7 +32,8 @@ bench-quick: $(VENV)/.developed
 
 # Some tests open reports in Chromium, and are skipped where there is none. On Debian, as root:
 browser:
-	apt-get install --yes --no-install-recommends chromium
+	apt-get update --quiet=2
+	DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends chromium
 
 clean:
 	rm -rf $(VENV) dist build .hypothesis .ruff_cache .import_linter_cache

@@ -16,7 +16,21 @@ QUIET = [
     "--disable-sync", "--disable-component-update", "--disable-default-apps", "--disable-extensions",
     "--enable-logging=stderr", "--virtual-time-budget=2000", "--disable-features=NetworkTimeServiceQuerying",
 ]  # fmt: skip
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _browser(tmp_path_factory):
+    """A machine may have a Chromium that cannot start in it: that says nothing of our pages."""
+    if BROWSER is None:
+        pytest.skip("no Chromium on the PATH: make browser")
+    profile = tmp_path_factory.mktemp("profile")
+    command = [BROWSER, *QUIET, f"--user-data-dir={profile}", "--dump-dom", "data:text/html,<title>up</title>"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{BROWSER} does not answer")
+    if "<title>up</title>" not in done.stdout:
+        pytest.skip(f"{BROWSER} does not start here")
 
 
 def look(page, folder):
