@@ -64,7 +64,7 @@ def test_vanishing_is_one_percent_within_a_quarter_of_the_steps():
     edge = 0.01 ** (1 / 25)  # exactly 1 % is left at lag 25 of 100
     (found,) = judge(diagnosis(gains={"layer0.": gain(edge * 0.999)}))
     assert (found.code, found.where) == ("BP101", "layer0")
-    assert found.evidence["reach"] == 24
+    assert found.evidence["last lag"] == 24
     assert found.evidence["half-life"] == pytest.approx(math.log(0.5) / math.log(edge * 0.999))
     assert re.fullmatch(
         r"∂L/∂s falls below 1 % of its size within 25 of 100 steps back, × 0\.83\d with each", found.message

@@ -100,7 +100,7 @@ def test_a_loop_by_hand_vanishes_per_use():
     (found,) = bptt.diagnose(trace.ledger).findings
     assert found.code == "BP101"
     assert found.message.startswith("per use: ‖dW_t‖ falls below 1 % of its largest within ")
-    assert found.evidence["reach"] <= 10
+    assert found.evidence["uses heard"] <= 10
 
 
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])

@@ -43,18 +43,19 @@ def test_a_notebook_gets_text_a_picture_and_html_without_scripts(ledger, what):
 
 @pytest.mark.parametrize("what", ["ledger", "diagnosis"])
 def test_only_what_is_asked_for_is_drawn(ledger, what, monkeypatch):
-    def never(*arguments):
-        raise AssertionError("drawn though nobody asked for it")
-
-    monkeypatch.setitem(sys.modules, CARDS, types.SimpleNamespace(**{f"{what}_svg": never, f"{what}_html": never}))
+    drawn = []
+    drawers = {f"{what}_{kind}": lambda _, kind=kind: drawn.append(kind) or f"<{kind}/>" for kind in ("svg", "html")}
+    monkeypatch.setitem(sys.modules, CARDS, types.SimpleNamespace(**drawers))
     one = shown(ledger)[what]
     assert list(one._repr_mimebundle_(include={"text/plain"})) == ["text/plain"]
     assert list(one._repr_mimebundle_(exclude={"image/svg+xml", "text/html"})) == ["text/plain"]
-    assert one._repr_mimebundle_(include=["text/plain", "text/html"], exclude=["text/plain"]) == {}
+    assert drawn == []
+    some = one._repr_mimebundle_(include=["text/plain", "text/html"], exclude=["text/plain"])
+    assert (some, drawn) == ({"text/html": "<html/>"}, ["html"])
 
 
 @pytest.mark.parametrize("what", ["ledger", "diagnosis"])
-def test_a_drawer_that_fails_or_is_not_there_leaves_the_text(ledger, what, monkeypatch):
+def test_a_drawer_that_fails_or_is_not_there_leaves_the_text_and_a_warning(ledger, what, monkeypatch):
     def fails(shown):
         raise ZeroDivisionError
 
@@ -65,10 +66,12 @@ def test_a_drawer_that_fails_or_is_not_there_leaves_the_text(ledger, what, monke
         types.SimpleNamespace(**{f"{what}_svg": fails, f"{what}_html": fails}),
     ):
         monkeypatch.setitem(sys.modules, CARDS, drawer)
-        assert one._repr_mimebundle_() == {"text/plain": repr(one)}
+        with pytest.warns(RuntimeWarning, match=f"no (svg|html) of this {what}: "):
+            assert one._repr_mimebundle_() == {"text/plain": repr(one)}
     half = types.SimpleNamespace(**{f"{what}_svg": fails, f"{what}_html": lambda shown: "<p>here</p>"})
     monkeypatch.setitem(sys.modules, CARDS, half)
-    assert one._repr_mimebundle_() == {"text/plain": repr(one), "text/html": "<p>here</p>"}
+    with pytest.warns(RuntimeWarning, match=rf"no svg of this {what}: ZeroDivisionError\(\)"):
+        assert one._repr_mimebundle_() == {"text/plain": repr(one), "text/html": "<p>here</p>"}
 
 
 def test_nothing_that_draws_comes_before_something_is_shown():

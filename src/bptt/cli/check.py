@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from bptt.cli.options import MaybeWhole, Whole
 from bptt.cli.output import Busy, out, print_json, program
-from bptt.cli.settings import codes, project_settings, severity, thresholds
+from bptt.cli.settings import asked
 from bptt.cli.subject import Options, Subject, finite, subject, trainable
 from bptt.errors import FileError, InputError
 
@@ -100,12 +100,9 @@ def check(
         raise InputError("what to check", got="nothing", do="Name a run, a file or a factory; see bptt check --help.")
     if save and Path(save).exists():
         raise FileError(save, got="a file that is there already", do="Choose another name for --save.")
-    project = project_settings(Path.cwd())
-    failing = severity(fail_on, "--fail-on") if fail_on is not None else project.fail_on or "error"
-    limits = (project.thresholds or {}) | thresholds(threshold)
+    rules = asked(select, ignore, threshold, fail_on)
     options = Options(
-        codes(select) or project.select, codes(ignore) or project.ignore, limits or None, samples, seed, engine, kind,
-        layer, data, map,
+        rules.select, rules.ignore, rules.thresholds, samples, seed, engine, kind, layer, data, map
     )  # fmt: skip
     _check_try(source, try_, iterations)
     with Busy(f"examining {source}") as busy:
@@ -119,7 +116,7 @@ def check(
         _show(found, name, map, trials, {"picture": plot, "ledger": save})
     if trials is not None and trials.interrupted:
         return INTERRUPTED
-    grave = any(GRAVITY[finding.severity] >= GRAVITY[failing] for finding in found.diagnosis.findings)
+    grave = any(GRAVITY[finding.severity] >= GRAVITY[rules.fail_on or "error"] for finding in found.diagnosis.findings)
     return FOUND if grave else FINE
 
 

@@ -71,19 +71,17 @@ def report(
     json: bool
         Say what was written as JSON.
     """
-    from bptt.cli.settings import codes, project_settings, thresholds
+    from bptt.cli.settings import asked
     from bptt.cli.subject import examined
     from bptt.report.html import html_report
 
     target = target_of(source) if output is None else Path(output)
     check_target(target, force)  # first: the examination takes longer
-    project = project_settings(Path.cwd())
-    limits = (project.thresholds or {}) | thresholds(threshold)
+    rules = asked(select, ignore, threshold)
     with Busy(f"examining {source}") as busy:
         diagnosis = examined(
-            source, samples=samples, seed=seed, select=codes(select) or project.select,
-            ignore=codes(ignore) or project.ignore, thresholds=limits or None, progress=busy,
-            engine=engine, kind=kind, layer=layer, data=data,
+            source, samples=samples, seed=seed, select=rules.select, ignore=rules.ignore, thresholds=rules.thresholds,
+            progress=busy, engine=engine, kind=kind, layer=layer, data=data,
         )  # fmt: skip
         write_text(target, html_report(diagnosis, title=title))
     size = target.stat().st_size

@@ -32,6 +32,18 @@ def project_settings(folder: Path) -> Settings:
     return Settings() if found is None else _settings(_table(found), found)
 
 
+def asked(select: str | None, ignore: str | None, threshold: list[str] | None, fail_on: str | None = None) -> Settings:
+    """What the command line says, and the project where it says nothing; of limits, name by name.
+
+    Raises:
+        As `project_settings`, `thresholds` and `severity`.
+    """
+    project = project_settings(Path.cwd())
+    failing = project.fail_on if fail_on is None else severity(fail_on, "--fail-on")
+    limits = (project.thresholds or {}) | thresholds(threshold)
+    return Settings(codes(select) or project.select, codes(ignore) or project.ignore, failing, limits or None)
+
+
 def codes(text: str | None) -> tuple[str, ...] | None:
     """Codes parted by commas; None for nothing.
 

@@ -1,10 +1,12 @@
 """What a notebook shows of a ledger or a diagnosis: text, and where they can be drawn, a picture and HTML.
 
 What draws stands on a higher floor and is looked up on first use: a ledger knows no report. A cell of a notebook must
-never end in a traceback because a picture failed, so whatever goes wrong there leaves the text.
+never end in a traceback because a picture failed, so whatever goes wrong there leaves the text
+and a warning.
 """
 
 import importlib
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -34,6 +36,7 @@ def _drawn(shown: Any, what: str, kind: str) -> str:
         return repr(shown)
     try:
         drawn = getattr(importlib.import_module(DRAWERS), f"{what}_{KINDS[kind]}")(shown)
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 — whatever it is, the text is shown, and what went wrong is said
+        warnings.warn(f"no {KINDS[kind]} of this {what}: {error!r}", RuntimeWarning, stacklevel=2)
         return ""
     return drawn if isinstance(drawn, str) else ""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bptt.diagnose import truncation_bias
+from bptt.diagnose import truncation
 from bptt.engine import check_gradient, record
 from bptt.ledger import Ledger, delta_width
 from bptt.ledger.norms import norm
@@ -97,15 +97,12 @@ def _gain(ledger: Ledger, prefix: str) -> float:
 
 def _reach(ledger: Ledger) -> dict[str, Any]:
     """Of every recurrent weight: the horizon, the bias b(K) for K = 1…T, and what one more step of lag leaves."""
-    biases = {name: truncation_bias(ledger, name) for name in ledger.names if name.endswith(".W_hh")}
-    horizons = {}
-    for name, bias in biases.items():
-        beyond = np.flatnonzero(bias > TOLERANCE)
-        horizons[name] = int(beyond[-1]) + 2 if len(beyond) else 1
+    found = {name: truncation(ledger, name) for name in ledger.names if name.endswith(".W_hh")}
+    horizons = {name: one.horizon(TOLERANCE).steps for name, one in found.items()}
     return {
         "horizon": horizons,
         "decay_per_lag": {name: _decay(ledger, name, steps - 1) for name, steps in horizons.items()},
-        "truncation_bias": {name: bias.tolist() for name, bias in biases.items()},
+        "truncation_bias": {name: one.bias.tolist() for name, one in found.items()},
     }
 
 

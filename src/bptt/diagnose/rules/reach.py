@@ -59,7 +59,7 @@ def vanishing(diagnosis: "Diagnosis", limits: Thresholds) -> Iterator[Seen]:
         horizon = _horizon(diagnosis, state)
         if horizon is not None and horizon.low > limits["share"] * found.of:
             continue  # little of each loss comes so far, and yet dW is made of it
-        evidence: dict[str, Any] = {"reach": found.reach, "steps": found.of, "per step": found.each}
+        evidence: dict[str, Any] = {"last lag": found.reach, "steps": found.of, "per step": found.each}
         evidence |= {"half-life": gain.half_life, "slope": gain.slope, "slope error": gain.error}
         evidence |= {"losses walked back": gain.losses} | ({} if horizon is None else {"horizon": horizon.steps})
         of = "∂L/∂s" if gain.losses else "∂J/∂s"
@@ -92,7 +92,7 @@ def _by_loss(ledger: Ledger, state: str | None, limits: Thresholds) -> Iterator[
         return
     name, far = max(known.items(), key=lambda item: item[1].reach / item[1].of)
     if far.each < 1 and far.reach <= limits["share"] * far.of:
-        evidence = {"reach": far.reach, "steps": far.of, "per step": far.each}
+        evidence = {"last lag": far.reach, "steps": far.of, "per step": far.each}
         yield Seen(name if state is None else name_of(state), f"‖C[k, t]‖ of {name} falls below "
                    f"{100 * limits['left']:.3g} % of ‖C[k, k]‖ within {far.reach + 1} of {far.of} steps back, "
                    f"× {far.each:.3g} with each", evidence)  # fmt: skip
@@ -123,7 +123,7 @@ def _by_use(ledger: Ledger, limits: Thresholds) -> Iterator[Seen]:
         return
     name, far = max(heard.items(), key=lambda item: item[1].reach / item[1].of)
     if far.reach <= limits["share"] * far.of:
-        evidence = {"reach": far.reach, "steps": far.of, "per step": far.each}
+        evidence = {"uses heard": far.reach, "steps": far.of, "per step": far.each}
         yield Seen(name, f"per use: ‖dW_t‖ falls below {100 * limits['left']:.3g} % of its largest within "
                    f"{far.reach} of {far.of} uses, counted from the last", evidence)  # fmt: skip
 
